@@ -1,0 +1,1 @@
+"""bert-serving: sentence and token embeddings as a service."""

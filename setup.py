@@ -1,0 +1,90 @@
+"""Packaging: the top-level folders become the packages of the namespace ``bert_serving``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Dict, List
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+FOLDERS = ("client", "server", "graph_opt", "benchmarks")
+
+
+def read_version() -> str:
+    text = (ROOT / "client" / "version.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    assert match, "client/version.py names no version"
+    return match.group(1)
+
+
+def packages() -> Dict[str, str]:
+    """Every package, as the import name and its folder relative to the root."""
+    found = {}
+    for folder in FOLDERS:
+        found["bert_serving." + folder] = folder
+        for name in find_packages(str(ROOT / folder)):
+            found["bert_serving.%s.%s" % (folder, name)] = folder + "/" + name.replace(".", "/")
+    return found
+
+
+# Python 3.7 is there for TensorFlow 1.15; the pins are the last releases with wheels for it.
+INSTALL: List[str] = [
+    "numpy>=1.17",
+    "pyzmq>=25",
+    "termcolor>=1.1",
+    "tokenizers==0.20.3; python_version < '3.8'",
+    "tokenizers>=0.20; python_version >= '3.8'",
+    "safetensors==0.4.5; python_version < '3.8'",
+    "safetensors>=0.4.5; python_version >= '3.8'",
+    "huggingface_hub>=0.16",
+    "onnx>=1.14; python_version >= '3.8'",
+    "onnxruntime>=1.17; python_version >= '3.8'",
+]
+
+EXTRAS: Dict[str, List[str]] = {
+    "dev": [
+        "build>=1.0",
+        "hypothesis>=6.79",
+        "mypy>=1.8; python_version >= '3.10'",
+        "psutil>=5.9",
+        "pytest>=7.4",
+        "pytest-timeout>=2.2",
+        "ruff>=0.6; python_version >= '3.10'",
+        "wheel",
+    ],
+    "gpu": [
+        "GPUtil>=1.4; python_version < '3.12'",
+        "nvidia-ml-py>=12",
+        "onnxruntime-gpu>=1.17; python_version >= '3.10'",
+    ],
+    "tensorflow": [
+        "tensorflow-gpu==1.15; python_version < '3.8'",
+        "protobuf<3.21; python_version < '3.8'",
+        "tensorflow>=2.16; python_version >= '3.10'",
+    ],
+}
+
+PACKAGES = packages()
+
+setup(
+    name="bert-serving",
+    version=read_version(),
+    description="Sentence and token embeddings of BERT as a service",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.7",
+    packages=sorted(PACKAGES),
+    package_dir=PACKAGES,
+    package_data={name: ["py.typed"] for name in PACKAGES},
+    install_requires=INSTALL,
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            "bert-serving-start=bert_serving.server.cli:start",
+            "bert-serving-terminate=bert_serving.server.cli:terminate",
+        ]
+    },
+)
