@@ -1,0 +1,109 @@
+"""Counters of the service, in the shape in which 1.10 reported them.
+
+Pure: ``now`` is passed in, in seconds on any steady clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from typing import Any, Deque, Dict, Iterable
+
+__all__ = ["Statistics"]
+
+#: Clients of which the numbers are kept one by one; older ones are only summed up.
+MAX_CLIENTS = 500
+#: Intervals between requests that are kept.
+MAX_INTERVALS = 200
+#: A client is active if it asked within this many seconds.
+ACTIVE_WITHIN = 180.0
+
+
+class Statistics:
+    """What the ventilator has seen."""
+
+    def __init__(self, now: float) -> None:
+        self._requests_of: "OrderedDict[bytes, int]" = OrderedDict()
+        self._last_seen: "OrderedDict[bytes, float]" = OrderedDict()
+        self._evicted_clients = 0
+        self._sizes: "Counter[int]" = Counter()
+        self._intervals: Deque[float] = deque(maxlen=MAX_INTERVALS)
+        self._last_request = now
+        self._counts: "Counter[str]" = Counter()
+        self._errors: "Counter[str]" = Counter()
+
+    def count_command(self, client: bytes) -> None:
+        """A command came, such as SHOW_CONFIG."""
+        self._counts["sys"] += 1
+        self._count_client(client)
+
+    def count_request(self, client: bytes, rows: int, now: float) -> None:
+        """A request of ``rows`` texts was accepted."""
+        self._counts["data"] += 1
+        self._counts["seq"] += rows
+        self._sizes[rows] += 1
+        self._intervals.append(now - self._last_request)
+        self._last_request = now
+        self._count_client(client)
+        self._last_seen[client] = now
+        self._last_seen.move_to_end(client)
+        if len(self._last_seen) > MAX_CLIENTS:
+            self._last_seen.popitem(last=False)
+
+    def count_error(self, kind: str) -> None:
+        """A request ended in an error of this kind."""
+        self._errors[kind] += 1
+
+    def count_batch(self, rows: int, tokens: int, padded_tokens: int) -> None:
+        """A batch was sent to a worker."""
+        self._counts["batches"] += 1
+        self._counts["batch_rows"] += rows
+        self._counts["tokens"] += tokens
+        self._counts["padded_tokens"] += padded_tokens
+
+    def report(self, now: float) -> Dict[str, Any]:
+        """1.10's keys, and those that this server adds."""
+        counts = self._counts
+        report: Dict[str, Any] = {
+            "num_data_request": counts["data"],
+            "num_total_seq": counts["seq"],
+            "num_sys_request": counts["sys"],
+            "num_total_request": counts["data"] + counts["sys"],
+            "num_total_client": self._evicted_clients + len(self._requests_of),
+            "num_active_client": sum(
+                1 for seen in self._last_seen.values() if now - seen < ACTIVE_WITHIN
+            ),
+        }
+        report.update(_summary("request_per_client", self._requests_of.values()))
+        report.update(_summary("size_per_request", self._sizes.elements()))
+        report.update(_summary("last_two_interval", self._intervals))
+        report.update(_summary("request_per_second", [1 / i for i in self._intervals if i > 0]))
+        padded = counts["padded_tokens"]
+        report.update(
+            num_batch=counts["batches"],
+            avg_rows_per_batch=counts["batch_rows"] / max(1, counts["batches"]),
+            num_token=counts["tokens"],
+            padding_share=1 - counts["tokens"] / padded if padded else 0.0,
+            num_error=dict(self._errors),
+        )
+        return report
+
+    def _count_client(self, client: bytes) -> None:
+        self._requests_of[client] = self._requests_of.get(client, 0) + 1
+        self._requests_of.move_to_end(client)
+        if len(self._requests_of) > MAX_CLIENTS:
+            self._requests_of.popitem(last=False)
+            self._evicted_clients += 1
+
+
+def _summary(name: str, values: Iterable[float]) -> Dict[str, float]:
+    kept = list(values)
+    if not kept:
+        return {}
+    least, most = min(kept), max(kept)
+    return {
+        "avg_" + name: sum(kept) / len(kept),
+        "min_" + name: least,
+        "max_" + name: most,
+        "num_min_" + name: kept.count(least),
+        "num_max_" + name: kept.count(most),
+    }
