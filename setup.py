@@ -33,7 +33,7 @@ def packages() -> Dict[str, str]:
 INSTALL: List[str] = [
     "numpy>=1.17",
     "pyzmq>=25",
-    "termcolor>=1.1",
+    "termcolor>=2.1",
     "tokenizers==0.20.3; python_version < '3.8'",
     "tokenizers>=0.20; python_version >= '3.8'",
     "safetensors==0.4.5; python_version < '3.8'",
@@ -45,13 +45,13 @@ INSTALL: List[str] = [
 
 EXTRAS: Dict[str, List[str]] = {
     "dev": [
-        "build>=1.0",
         "hypothesis>=6.79",
         "mypy>=1.8; python_version >= '3.10'",
         "psutil>=5.9",
         "pytest>=7.4",
         "pytest-timeout>=2.2",
         "ruff>=0.6; python_version >= '3.10'",
+        "setuptools>=64",
         "wheel",
     ],
     "gpu": [

@@ -276,9 +276,9 @@ def _malformed_count(frames: Sequence[Frame]) -> MalformedMessage:
     request_id: Optional[int] = None
     if len(frames) >= 3:
         candidate, digits = bytes(frames[0]), bytes(frames[2])
-        if 0 < len(candidate) <= MAX_IDENTITY_BYTES and b"\0" not in candidate:
-            if digits.isdigit() and len(digits) <= MAX_DIGITS:
-                identity, request_id = candidate, int(digits)
+        is_name = 0 < len(candidate) <= MAX_IDENTITY_BYTES and b"\0" not in candidate
+        if is_name and digits.isdigit() and len(digits) <= MAX_DIGITS:
+            identity, request_id = candidate, int(digits)
     return MalformedMessage(
         "a request has 4 frames, or 5 with a header, but this one has %d" % len(frames),
         identity,

@@ -1,0 +1,149 @@
+"""What the client checks: its arguments, texts and their lengths, the server's configuration."""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from typing import Any, Mapping, Optional, Tuple, Union
+
+from .errors import ProtocolError, VersionMismatch
+from .protocol import Texts, check_identity
+from .version import __version__
+
+__all__ = [
+    "identity_bytes",
+    "check_texts",
+    "warn_of_lengths",
+    "warn_of_tokens",
+    "protocol_of",
+    "limits_of",
+    "print_config",
+    "check_version",
+]
+
+#: From warnings.warn to the caller of BertClient.encode: the warning, _prepare, encode, caller.
+_STACK_LEVEL = 4
+
+
+def identity_bytes(identity: Union[bytes, str, None]) -> bytes:
+    """``identity``, or a random one if it is empty. Raises ValueError if it can't be one."""
+    if not identity:
+        return str(uuid.uuid4()).encode("ascii")
+    value = identity.encode("utf-8") if isinstance(identity, str) else identity
+    check_identity(value)
+    return value
+
+
+def check_texts(texts: Texts, is_tokenized: bool) -> None:
+    """Raise TypeError or ValueError unless ``texts`` can be encoded.
+
+    It must be a non-empty list of strings with more than whitespace in them or, if it
+    ``is_tokenized``, of non-empty lists of such strings.
+    """
+    _check_list(texts, "texts")
+    for row, text in enumerate(texts):
+        name = "texts[%d]" % row
+        if not is_tokenized:
+            _check_string(text, name)
+            continue
+        _check_list(text, name)
+        for position, token in enumerate(text):
+            _check_string(token, "%s[%d]" % (name, position))
+
+
+def _check_list(value: object, name: str) -> None:
+    if not isinstance(value, list):
+        raise TypeError("%s must be a list, but is %s" % (name, type(value).__name__))
+    if not value:
+        raise ValueError("%s is an empty list: there is nothing to encode" % name)
+
+
+def _check_string(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError("%s must be a str, but is %s" % (name, type(value).__name__))
+    if not value.strip():
+        raise ValueError("%s must have more in it than whitespace, but is %r" % (name, value))
+
+
+def warn_of_lengths(texts: Texts, limit: Optional[int], is_tokenized: bool) -> None:
+    """Warn when the server has no ``max_seq_len`` (None), or some text is longer than it.
+
+    Without the server's tokenizer a text's length is the number of its words; the real one is
+    larger. A ``limit`` of 0 means that it isn't known, and nothing is said.
+    """
+    if limit is None:
+        warnings.warn(
+            "the server sets no max_seq_len, so the longest text of a batch decides how long "
+            "all are padded: shorten texts that needn't be so long",
+            UserWarning,
+            _STACK_LEVEL,
+        )
+    elif limit and any(_length(text, is_tokenized) > limit for text in texts):
+        warnings.warn(
+            "some texts have more tokens than the server's max_seq_len=%d and will be truncated; "
+            "start the server with a larger -max_seq_len, or turn this warning off with "
+            "BertClient(check_length=False)" % limit,
+            UserWarning,
+            _STACK_LEVEL,
+        )
+
+
+def _length(text: Any, is_tokenized: bool) -> int:
+    return len(text) if is_tokenized else len(text.split())
+
+
+def warn_of_tokens() -> None:
+    """Warn that tokens were asked for, but the server doesn't send them."""
+    warnings.warn(
+        "show_tokens=True, but this server sends no tokens, so only vectors are returned; start "
+        "it with -show_tokens_to_client, or call encode() without show_tokens",
+        UserWarning,
+        _STACK_LEVEL - 1,
+    )
+
+
+def protocol_of(config: Mapping[str, Any]) -> int:
+    """The protocol that the server speaks; 1.10 doesn't say, and means 1."""
+    protocol = config.get("protocol", 1)
+    if not isinstance(protocol, int):
+        raise ProtocolError("the server's protocol must be a number, but is %r" % (protocol,))
+    return protocol
+
+
+def limits_of(config: Mapping[str, Any]) -> Tuple[Optional[int], bool]:
+    """The server's ``max_seq_len`` (None: it sets none), and whether it sends tokens."""
+    try:
+        limit = config["max_seq_len"]
+        return None if limit is None else int(limit), bool(config["show_tokens_to_client"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError("the server's configuration can't be read: %r" % error) from error
+
+
+def print_config(config: Mapping[str, Any]) -> None:
+    """Print the server's configuration, a line for each entry."""
+    print("server config:")  # noqa: T201
+    for key, value in config.items():
+        print("%30s = %s" % (key, value))  # noqa: T201
+
+
+def check_version(config: Mapping[str, Any]) -> None:
+    """Raise VersionMismatch unless this client can work with the server of ``config``.
+
+    It can with servers of its own major version, and with bert-as-service 1.10.
+    """
+    if protocol_of(config) >= 2:
+        version = str(config.get("bert_serving_version"))
+        is_known = _major(version) == _major(__version__)
+    else:
+        version = str(config.get("server_version"))
+        is_known = version.split(".")[:2] == ["1", "10"]
+    if not is_known:
+        raise VersionMismatch(
+            "the server has version %s, but this client has %s and works with servers of version "
+            "%s.x and 1.10: install the same version on both sides, or turn this check off with "
+            "BertClient(check_version=False)" % (version, __version__, _major(__version__))
+        )
+
+
+def _major(version: str) -> str:
+    return version.split(".")[0]
