@@ -1,0 +1,198 @@
+"""Optimized graphs on disk, found again by what they were made from.
+
+A graph's key is the SHA-256 of the contents of the model's files, the options, the target, and the
+code of this package: whatever could change the result changes the key. Under
+``<cache>/graphs/<key>/`` lie the model and ``meta.json``, which lists its files with their sizes.
+An entry is made in a directory of its own and renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+from bert_serving.graph_opt.digests import sha256_of
+from bert_serving.graph_opt.errors import GraphOptError, OptionError
+from bert_serving.graph_opt.files import PathLike, atomic_write, user_cache_dir
+from bert_serving.graph_opt.pipeline import PassReport, Report, build, optimize
+from bert_serving.graph_opt.pooling import GraphOptions, output_dimension
+from bert_serving.graph_opt.sources.model import ModelSource
+
+__all__ = ["Artifact", "build_artifact", "cached_graph", "lookup", "sha256_of", "user_cache_dir"]
+
+META = "meta.json"
+MODEL_FILES = {"onnx": "model.onnx"}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A graph on disk. ``hit``: it was there already. ``dimension``: components of a vector."""
+
+    path: Path
+    directory: Path
+    hit: bool
+    dimension: int
+    report: Report
+
+
+def cached_graph(
+    source: ModelSource,
+    options: GraphOptions,
+    *,
+    directory: Optional[PathLike] = None,
+    target: str = "onnx",
+) -> Artifact:
+    """The optimized graph of a model, from the cache or made now.
+
+    ``directory`` is the cache's, :func:`user_cache_dir` by default.
+
+    Raises:
+        OptionError: an option that the model can't satisfy, or an unknown target.
+        ModelError: a file of the model is damaged.
+        GraphOptError: the cache can't be written.
+    """
+    found = lookup(source, options, directory=directory, target=target)
+    return found or build_artifact(source, options, directory=directory, target=target)
+
+
+def lookup(
+    source: ModelSource,
+    options: GraphOptions,
+    *,
+    directory: Optional[PathLike] = None,
+    target: str = "onnx",
+) -> Optional[Artifact]:
+    """The cached graph, or None if there is none or it is damaged. Loads no format library.
+
+    Raises:
+        GraphOptError: as :func:`cached_graph`, but the cache needn't be writable.
+    """
+    return _read_entry(_entry_directory(source, options, directory, target), target, hit=True)
+
+
+def build_artifact(
+    source: ModelSource,
+    options: GraphOptions,
+    *,
+    directory: Optional[PathLike] = None,
+    target: str = "onnx",
+) -> Artifact:
+    """Make the graph and put it into the cache, in place of an entry that is damaged.
+
+    Raises:
+        GraphOptError: as :func:`cached_graph`.
+    """
+    entry = _entry_directory(source, options, directory, target)
+    graph, report = optimize(build(source, options))
+    temporary = entry.with_name(".%s.%s" % (entry.name, uuid.uuid4().hex))
+    try:
+        temporary.mkdir(parents=True)
+        files = _write_target(graph, temporary, target)
+        meta = {
+            "target": target,
+            "options": asdict(options),
+            "dimension": output_dimension(source.config, options),
+            "files": {path.name: path.stat().st_size for path in files},
+            "passes": [asdict(one) for one in report.passes],
+        }
+        atomic_write(temporary / META, json.dumps(meta, indent=1))
+        _install(temporary, entry, target)
+    except OSError as error:
+        raise GraphOptError(
+            "can't write the optimized graph to %s: %s; free some space, or name another directory"
+            " in the environment variable BERT_SERVING_CACHE"
+            % (entry.parent, error.strerror or error)
+        ) from error
+    finally:
+        shutil.rmtree(str(temporary), ignore_errors=True)
+    artifact = _read_entry(entry, target, hit=False)
+    if artifact is None:
+        raise GraphOptError("the optimized graph in %s was damaged as it was written" % entry)
+    return artifact
+
+
+def _install(temporary: Path, entry: Path, target: str) -> None:
+    """Move a finished entry to its place, unless another process was faster.
+
+    A directory replaces an empty one only, so a damaged entry is moved out of the way first.
+    """
+    while True:
+        try:
+            os.rename(str(temporary), str(entry))
+            return
+        except OSError:
+            if _read_entry(entry, target, hit=True) is not None:
+                return
+            if not entry.exists():
+                raise
+        _discard(entry)
+
+
+def _discard(entry: Path) -> None:
+    broken = entry.with_name(".%s.%s" % (entry.name, uuid.uuid4().hex))
+    try:
+        os.rename(str(entry), str(broken))
+    except FileNotFoundError:
+        return  # another process discarded it
+    shutil.rmtree(str(broken), ignore_errors=True)
+
+
+def _write_target(graph: Any, directory: Path, target: str) -> Tuple[Path, ...]:
+    # The only target so far; others join here and in MODEL_FILES.
+    from bert_serving.graph_opt.targets.onnx import write_onnx
+
+    return write_onnx(graph, directory / MODEL_FILES[target])
+
+
+def _entry_directory(
+    source: ModelSource, options: GraphOptions, directory: Optional[PathLike], target: str
+) -> Path:
+    if target not in MODEL_FILES:
+        raise OptionError("target %r isn't one of %s" % (target, ", ".join(MODEL_FILES)))
+    options.check_layers(source.config)
+    cache = Path(directory) if directory else user_cache_dir()
+    identity = {
+        "files": [[path.name, sha256_of(path, cache)] for path in source.files],
+        "layout": source.layout,
+        "options": asdict(options),
+        "target": target,
+        "code": _code_digest(),
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8")).hexdigest()
+    return cache / "graphs" / key
+
+
+@lru_cache(maxsize=None)
+def _code_digest() -> str:
+    """SHA-256 of this package's source files."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode("utf-8") + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _read_entry(entry: Path, target: str, hit: bool) -> Optional[Artifact]:
+    """The entry, if its description can be read and its files have the sizes it says."""
+    try:
+        meta: Dict[str, Any] = json.loads((entry / META).read_text(encoding="utf-8"))
+        complete = MODEL_FILES[target] in meta["files"] and all(
+            (entry / name).stat().st_size == size for name, size in meta["files"].items()
+        )
+        passes = [dict(one, notes=tuple(one["notes"])) for one in meta["passes"]]
+        report = Report(tuple(PassReport(**one) for one in passes))
+        dimension = int(meta["dimension"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Absent, or damaged: either way it must be made.
+        return None
+    if not complete:
+        return None
+    return Artifact(entry / MODEL_FILES[target], entry, hit, dimension, report)

@@ -1,0 +1,43 @@
+"""Where cached files go, and writing them so that nobody sees half of one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Iterator, Union
+
+__all__ = ["PathLike", "atomic_write", "replacing", "user_cache_dir"]
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+def user_cache_dir() -> Path:
+    """``$BERT_SERVING_CACHE``, else ``$XDG_CACHE_HOME/bert-serving``, else in ``~/.cache``."""
+    own = os.environ.get("BERT_SERVING_CACHE")
+    if own:
+        return Path(own).expanduser()
+    # The XDG base directory specification has relative paths ignored.
+    general = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(general) if os.path.isabs(general) else Path("~/.cache").expanduser()
+    return base / "bert-serving"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path`` if the block ends well, and else is removed."""
+    temporary = path.with_name(".%s.%s" % (path.name, uuid.uuid4().hex))
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        os.replace(str(temporary), str(path))
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Write UTF-8 text to a file, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))

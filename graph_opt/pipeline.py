@@ -1,0 +1,143 @@
+"""From a model to the graph that is served: build it as it was trained, then run the passes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Callable, Dict, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from bert_serving.graph_opt.bert import add_bert
+from bert_serving.graph_opt.builder import GraphBuilder
+from bert_serving.graph_opt.errors import ModelError
+from bert_serving.graph_opt.graph import Graph
+from bert_serving.graph_opt.passes.freeze import freeze
+from bert_serving.graph_opt.passes.narrow_integers import narrow_integers
+from bert_serving.graph_opt.passes.prune import prune
+from bert_serving.graph_opt.pooling import GraphOptions, add_pooling, output_dimension
+from bert_serving.graph_opt.sources.model import ModelSource
+from bert_serving.graph_opt.variables import POOLER_BIAS, POOLER_KERNEL, has_pooler
+
+__all__ = [
+    "PIPELINE",
+    "GraphOptions",
+    "PassReport",
+    "Report",
+    "build",
+    "optimize",
+    "output_dimension",
+]
+
+Pass = Callable[[Graph], Graph]
+
+# Pruning comes first so that freezing reads only the weights that are needed.
+PIPELINE: Tuple[Tuple[str, Pass], ...] = (
+    ("prune", prune),
+    ("freeze", freeze),
+    ("narrow_integers", narrow_integers),
+)
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What one pass did. Bytes are those of constants and variables."""
+
+    name: str
+    nodes_before: int
+    nodes_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+    notes: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What each pass of a pipeline did, in order."""
+
+    passes: Tuple[PassReport, ...]
+
+    def lines(self) -> Sequence[str]:
+        """One readable line a pass."""
+        return [
+            "%s: nodes %d -> %d, bytes %d -> %d, %.2f s%s"
+            % (
+                one.name,
+                one.nodes_before,
+                one.nodes_after,
+                one.bytes_before,
+                one.bytes_after,
+                one.seconds,
+                "".join("; " + note for note in one.notes),
+            )
+            for one in self.passes
+        ]
+
+
+def build(source: ModelSource, options: GraphOptions) -> Graph:
+    """The model's graph in its training form, with pooling; its output is ``final_encodes``.
+
+    Raises:
+        OptionError: a pooling layer that the model doesn't have.
+        ModelError: CLS_POOLED of weights without a pooler.
+    """
+    options.check_layers(source.config)
+    if options.pooling_strategy == "CLS_POOLED" and not has_pooler(source.variables):
+        raise ModelError(
+            "%s: the weights hold no tensor %r and %r, which the pooling strategy CLS_POOLED needs:"
+            " choose another strategy" % (source.directory, POOLER_KERNEL, POOLER_BIAS)
+        )
+    builder = GraphBuilder()
+    tensors = add_bert(builder, source.config, source.variables, options.position_embeddings)
+    return builder.build(add_pooling(builder, tensors, options))
+
+
+def optimize(graph: Graph, pipeline: Sequence[Tuple[str, Pass]] = PIPELINE) -> Tuple[Graph, Report]:
+    """Run the passes in order; the graph given stays as it is.
+
+    Raises:
+        GraphError: a malformed graph.
+        ModelError: a weight file is damaged.
+    """
+    reports = []
+    for name, run in pipeline:
+        started = time.perf_counter()
+        result = run(graph)
+        seconds = time.perf_counter() - started
+        reports.append(
+            PassReport(
+                name=name,
+                nodes_before=len(graph),
+                nodes_after=len(result),
+                bytes_before=graph.nbytes(),
+                bytes_after=result.nbytes(),
+                seconds=seconds,
+                notes=_notes(graph, result),
+            )
+        )
+        graph = result
+    graph.validate()
+    return graph, Report(tuple(reports))
+
+
+def _notes(before: Graph, after: Graph) -> Tuple[str, ...]:
+    """Differences worth a word: variables that went, and dtypes that changed."""
+    notes = []
+    if len(before.variables) != len(after.variables):
+        notes.append("variables %d -> %d" % (len(before.variables), len(after.variables)))
+    dtypes = _dtype_counts(before), _dtype_counts(after)
+    for name in sorted(set(dtypes[0]) | set(dtypes[1])):
+        counts = dtypes[0].get(name, 0), dtypes[1].get(name, 0)
+        if counts[0] < counts[1]:
+            notes.append("%s attributes %d -> %d" % ((name,) + counts))
+    return tuple(notes)
+
+
+def _dtype_counts(graph: Graph) -> Mapping[str, int]:
+    counts: Dict[str, int] = {}
+    for node in graph:
+        for value in node.attrs.values():
+            if isinstance(value, np.dtype):
+                counts[str(value)] = counts.get(str(value), 0) + 1
+    return counts

@@ -1,0 +1,1 @@
+"""Targets: writing a graph in the format of an engine."""

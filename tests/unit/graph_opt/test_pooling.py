@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from unit.graph_opt.support import SMALL, random_source, small_batch
+
+from bert_serving.graph_opt.errors import ModelError, OptionError
+from bert_serving.graph_opt.interpreter import run
+from bert_serving.graph_opt.pipeline import GraphOptions, build, optimize
+from bert_serving.graph_opt.pooling import POOLING_STRATEGIES, output_dimension
+from bert_serving.graph_opt.variables import POOLER_BIAS, POOLER_KERNEL
+
+MASK = small_batch()["input_mask"].astype(np.float32)
+
+
+def encode(options, feeds=None):
+    graph, _ = optimize(build(random_source(), options))
+    return run(graph, feeds or small_batch())["final_encodes"]
+
+
+@pytest.fixture(scope="module")
+def layers():
+    """Layer number -> [b, s, h], padding included."""
+    feeds = small_batch()
+    everything = dict(feeds)
+    graphs = [build(random_source(), GraphOptions("NONE", (index,))) for index in range(3)]
+    hidden = []
+    for graph in graphs:
+        optimized, _ = optimize(graph)
+        hidden.append(run(optimized, everything)["final_encodes"])
+    return hidden
+
+
+def test_none_is_zero_at_padding(layers):
+    for hidden in layers:
+        assert (hidden[MASK == 0] == 0).all()
+        assert (hidden[MASK == 1] != 0).all()
+
+
+def test_strategies_by_their_definition(layers):
+    hidden = layers[-1]
+    means = hidden.sum(1) / (MASK.sum(1, keepdims=True) + 1e-10)
+    maxima = np.stack([rows[mask == 1].max(0) for rows, mask in zip(hidden, MASK)])
+    last = np.stack([hidden[0, 4], hidden[1, 2], hidden[2, 0]])
+    expected = {
+        "REDUCE_MEAN": means,
+        "REDUCE_MAX": maxima,
+        "REDUCE_MEAN_MAX": np.concatenate([means, maxima], 1),
+        "CLS_TOKEN": hidden[:, 0],
+        "FIRST_TOKEN": hidden[:, 0],
+        "SEP_TOKEN": last,
+        "LAST_TOKEN": last,
+    }
+    for strategy, vectors in expected.items():
+        np.testing.assert_allclose(encode(GraphOptions(strategy, (-1,))), vectors, atol=1e-5)
+
+
+def test_layers_are_concatenated_in_the_order_named(layers):
+    vectors = encode(GraphOptions("CLS_TOKEN", (2, 0, -2)))
+    expected = np.concatenate([layers[index][:, 0] for index in (2, 0, 1)], 1)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("strategy", [name for name in POOLING_STRATEGIES if name != "NONE"])
+def test_normalized_vectors_have_length_one(strategy):
+    plain = encode(GraphOptions(strategy, (-1,)))
+    unit = encode(GraphOptions(strategy, (-1,), normalize=True))
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-6)
+    lengths = np.linalg.norm(plain, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit * lengths, plain, atol=1e-5)
+
+
+def test_a_text_without_tokens_gives_finite_vectors():
+    feeds = dict(small_batch())
+    feeds["input_mask"] = np.zeros_like(feeds["input_mask"])
+    assert (encode(GraphOptions("REDUCE_MEAN", (-1,)), feeds) == 0).all()
+    assert (encode(GraphOptions("REDUCE_MEAN", (-1,), normalize=True), feeds) == 0).all()
+    assert (encode(GraphOptions("REDUCE_MAX", (-1,)), feeds) == np.float32(-1e30)).all()
+
+
+@pytest.mark.parametrize("strategy", POOLING_STRATEGIES)
+@pytest.mark.parametrize("layers_named", [(-1,), (0, 1)])
+def test_output_dimension(strategy, layers_named):
+    options = GraphOptions(strategy, layers_named)
+    assert encode(options).shape[-1] == output_dimension(SMALL, options)
+
+
+def test_unknown_strategy():
+    with pytest.raises(OptionError, match="'MEDIAN' isn't one of NONE, REDUCE_MEAN"):
+        GraphOptions("MEDIAN")
+
+
+def test_no_layer():
+    with pytest.raises(OptionError, match="no pooling layer"):
+        GraphOptions(pooling_layers=())
+
+
+def test_none_cannot_be_normalized():
+    with pytest.raises(OptionError, match="NONE gives a vector for each token"):
+        GraphOptions("NONE", normalize=True)
+
+
+@pytest.mark.parametrize("layer", [-4, 3, 100])
+def test_a_layer_outside_the_model(layer):
+    message = "pooling layer %d is outside the model, which has 3 layers \\(-3\\.\\.2\\)" % layer
+    with pytest.raises(OptionError, match=message):
+        build(random_source(), GraphOptions(pooling_layers=(-1, layer)))
+
+
+def test_cls_pooled_without_a_pooler_names_the_tensor():
+    source = random_source()
+    for name in (POOLER_KERNEL, POOLER_BIAS):
+        del source.variables[name]
+    with pytest.raises(ModelError, match=r"bert/pooler/dense/kernel.*CLS_POOLED"):
+        build(source, GraphOptions("CLS_POOLED"))
+    assert build(source, GraphOptions("REDUCE_MEAN"))
