@@ -1,1 +1,1 @@
-"""bert-serving: sentence and token embeddings as a service."""
+"""Measurements: how fast the service starts, and how much it computes."""

@@ -59,11 +59,17 @@ class Assembly:
     def __init__(self) -> None:
         self._requests: Dict[int, _Request] = {}
         self._ended: "OrderedDict[int, None]" = OrderedDict()
+        self._ended_count = 0
 
     @property
     def open_requests(self) -> int:
         """How many requests are known and not ended."""
         return len(self._requests)
+
+    @property
+    def ended_requests(self) -> int:
+        """How many requests have ended, in a reply, an error or because nobody waited."""
+        return self._ended_count
 
     def handle(self, event: Union[Part, Registered, RequestFailed, Dropped]) -> List[Outcome]:
         """The replies that ``event`` makes complete."""
@@ -93,6 +99,8 @@ class Assembly:
 
     def _end(self, handle: int) -> None:
         self._requests.pop(handle, None)
+        if handle not in self._ended:
+            self._ended_count += 1
         self._ended[handle] = None
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)

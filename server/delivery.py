@@ -13,7 +13,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Deque, Dict, List, Sequence, Union
 
-__all__ = ["Blocked", "Delivery", "GoneAway", "Post", "Send", "Sent", "Subscribed", "Tick", "Unsubscribed"]
+__all__ = [
+    "Blocked",
+    "Delivery",
+    "GoneAway",
+    "Post",
+    "Send",
+    "Sent",
+    "Subscribed",
+    "Tick",
+    "Unsubscribed",
+]
 
 #: Seconds that replies wait for a client that has never listened.
 WAIT_FOR_LISTENER = 30.0
@@ -103,6 +113,11 @@ class Delivery:
     def waiting_replies(self) -> int:
         """How many replies could not be sent yet."""
         return sum(len(client.outbox) for client in self._clients.values())
+
+    @property
+    def waiting_for_listeners(self) -> int:
+        """How many of these are for clients that listen."""
+        return sum(len(c.outbox) for c in self._clients.values() if c.listeners)
 
     @property
     def listening_clients(self) -> int:

@@ -12,8 +12,8 @@ A batch whose worker is lost or fails runs again, each of its requests in a batc
 that one request's rows can't spoil another's; a request whose batches failed ``MAX_ATTEMPTS``
 times gets an error.
 
-Every request that was opened ends in exactly one of: all its rows computed, or one ``Failed``
-action. A request that was dropped because its client is gone ends in ``Forgotten``.
+Every request that was opened ends in exactly one of ``Completed``, ``Failed`` and, if its client
+is gone, ``Forgotten``.
 """
 
 from __future__ import annotations
@@ -22,155 +22,33 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Deque, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Deque, Dict, List, Optional, Sequence, Set, Tuple
 
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server.batching import BatchLimits, Row, select_rows
+from bert_serving.server.work import (
+    Action,
+    Batch,
+    ClientGone,
+    Completed,
+    Dispatch,
+    Event,
+    Failed,
+    Forgotten,
+    Opened,
+    Rejected,
+    RowsReady,
+    WorkDone,
+    WorkerJoined,
+    WorkerLost,
+    WorkFailed,
+)
 
-__all__ = [
-    "Action",
-    "Batch",
-    "ClientGone",
-    "Dispatch",
-    "Event",
-    "Failed",
-    "Forgotten",
-    "Opened",
-    "Rejected",
-    "RowsReady",
-    "Scheduler",
-    "Tick",
-    "WorkDone",
-    "WorkFailed",
-    "WorkerJoined",
-    "WorkerLost",
-]
+__all__ = ["MAX_ATTEMPTS", "Scheduler"]
 
 MAX_ATTEMPTS = 2
 #: How many rows in line are looked at for rows of like length, in batches.
 WINDOW_BATCHES = 2
-
-
-# ------------------------------------------------------------------------------------ events
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A request was accepted; its rows follow in ``RowsReady`` as they are tokenized."""
-
-    handle: int
-    client: bytes
-    total_rows: int
-    deadline: Optional[float] = None
-
-
-@dataclass(frozen=True)
-class RowsReady:
-    """Some rows of an open request are tokenized."""
-
-    handle: int
-    rows: Tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An open request can't be served; its error was found after it was opened."""
-
-    handle: int
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True)
-class WorkerJoined:
-    """A worker is ready to hold ``credits`` batches at a time."""
-
-    worker: bytes
-    credits: int
-
-
-@dataclass(frozen=True)
-class WorkDone:
-    """A worker has sent a batch's vectors to the sink."""
-
-    worker: bytes
-    batch_id: int
-
-
-@dataclass(frozen=True)
-class WorkFailed:
-    """A worker could not compute a batch."""
-
-    worker: bytes
-    batch_id: int
-    message: str
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    """A worker is gone with all the batches it held."""
-
-    worker: bytes
-    reason: str
-
-
-@dataclass(frozen=True)
-class ClientGone:
-    """Nobody waits for this client's replies any more."""
-
-    client: bytes
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed; deadlines may have."""
-
-
-Event = Union[
-    Opened, RowsReady, Rejected, WorkerJoined, WorkDone, WorkFailed, WorkerLost, ClientGone, Tick
-]
-
-
-# ----------------------------------------------------------------------------------- actions
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows computed together, ordered by request and index."""
-
-    batch_id: int
-    rows: Tuple[Row, ...]
-    attempt: int = 1
-
-
-@dataclass(frozen=True)
-class Dispatch:
-    """Send ``batch`` to ``worker``."""
-
-    worker: bytes
-    batch: Batch
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Answer the request with an error."""
-
-    handle: int
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Forgotten:
-    """Nobody waits for the request's result; what there is of it can be thrown away."""
-
-    handle: int
-
-
-Action = Union[Dispatch, Failed, Forgotten]
-
-
-# --------------------------------------------------------------------------------- scheduler
 
 
 @dataclass
@@ -231,7 +109,7 @@ class Scheduler:
         elif isinstance(event, WorkerJoined):
             self._workers[event.worker] = _Worker(event.credits)
         elif isinstance(event, WorkDone):
-            self._complete(event)
+            ended += self._complete(event)
         elif isinstance(event, WorkFailed):
             ended += self._retry_failed(event)
         elif isinstance(event, WorkerLost):
@@ -250,7 +128,7 @@ class Scheduler:
 
     def validate(self) -> None:
         """Assert what always holds; for tests, after every step."""
-        owed: Dict[int, int] = {handle: 0 for handle in self._requests}
+        owed: Dict[int, int] = dict.fromkeys(self._requests, 0)
         groups: List[Sequence[Row]] = [request.queue for request in self._requests.values()]
         groups += [rows for _, rows in self._again]
         for worker in self._workers.values():
@@ -316,14 +194,17 @@ class Scheduler:
         worker.credits += 1
         return worker.running.pop(batch_id)
 
-    def _complete(self, event: WorkDone) -> None:
+    def _complete(self, event: WorkDone) -> List[Action]:
         batch = self._take_back(event.worker, event.batch_id)
+        completed: List[Action] = []
         for row in batch.rows if batch else ():
             request = self._requests.get(row.request)
             if request is not None:
                 request.remaining -= 1
                 if request.remaining == 0:
                     del self._requests[row.request]
+                    completed.append(Completed(row.request))
+        return completed
 
     def _retry_failed(self, event: WorkFailed) -> List[Action]:
         batch = self._take_back(event.worker, event.batch_id)

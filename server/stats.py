@@ -6,7 +6,7 @@ Pure: ``now`` is passed in, in seconds on any steady clock.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from typing import Any, Deque, Dict, Iterable
+from typing import Any, Deque, Dict, Mapping
 
 __all__ = ["Statistics"]
 
@@ -73,10 +73,12 @@ class Statistics:
                 1 for seen in self._last_seen.values() if now - seen < ACTIVE_WITHIN
             ),
         }
-        report.update(_summary("request_per_client", self._requests_of.values()))
-        report.update(_summary("size_per_request", self._sizes.elements()))
-        report.update(_summary("last_two_interval", self._intervals))
-        report.update(_summary("request_per_second", [1 / i for i in self._intervals if i > 0]))
+        report.update(_summary("request_per_client", Counter(self._requests_of.values())))
+        report.update(_summary("size_per_request", self._sizes))
+        report.update(_summary("last_two_interval", Counter(self._intervals)))
+        report.update(
+            _summary("request_per_second", Counter(1 / i for i in self._intervals if i > 0))
+        )
         padded = counts["padded_tokens"]
         report.update(
             num_batch=counts["batches"],
@@ -95,15 +97,15 @@ class Statistics:
             self._evicted_clients += 1
 
 
-def _summary(name: str, values: Iterable[float]) -> Dict[str, float]:
-    kept = list(values)
-    if not kept:
+def _summary(name: str, values: Mapping[float, int]) -> Dict[str, float]:
+    """Average and extremes of ``values``, each with the number of times that it came."""
+    if not values:
         return {}
-    least, most = min(kept), max(kept)
+    least, most = min(values), max(values)
     return {
-        "avg_" + name: sum(kept) / len(kept),
+        "avg_" + name: sum(v * n for v, n in values.items()) / sum(values.values()),
         "min_" + name: least,
         "max_" + name: most,
-        "num_min_" + name: kept.count(least),
-        "num_max_" + name: kept.count(most),
+        "num_min_" + name: values[least],
+        "num_max_" + name: values[most],
     }

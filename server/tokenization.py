@@ -164,9 +164,7 @@ def _split_pair(text: str) -> Tuple[str, Optional[str]]:
     return (match.group(1), match.group(2)) if match else (text, None)
 
 
-def _truncate_pair(
-    first: List[str], second: List[str], most: int
-) -> Tuple[List[str], List[str]]:
+def _truncate_pair(first: List[str], second: List[str], most: int) -> Tuple[List[str], List[str]]:
     """Cut token after token from the longer of the two; from the second if they are equal."""
     keep_first, keep_second = len(first), len(second)
     while keep_first + keep_second > most:
@@ -184,7 +182,7 @@ def _build(vocabulary: Dict[str, int], settings: TokenizerSettings) -> Any:
     tokenizer = RustTokenizer(
         models.WordPiece(
             vocabulary,
-            unk_token="[UNK]",  # noqa: S106 - a token of the vocabulary
+            unk_token="[UNK]",
             max_input_chars_per_word=MAX_WORD_CHARACTERS,
         )
     )

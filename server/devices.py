@@ -1,0 +1,110 @@
+"""Which device each worker computes on.
+
+:func:`assign` is pure; :func:`list_gpus` asks the machine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+from bert_serving.server.errors import StartupError
+
+__all__ = ["Gpu", "assign", "cpu_threads", "cuda_is_installed", "list_gpus"]
+
+#: A GPU with less of its memory free than this share is busy with something else.
+LEAST_FREE = 0.1
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA device."""
+
+    index: int
+    free_share: float  # of its memory
+
+
+def assign(
+    num_worker: int, gpus: Sequence[Gpu], device_map: Sequence[int], cpu: bool
+) -> Tuple[int, ...]:
+    """The GPU number of each worker, -1 for the CPU.
+
+    Named devices are taken in turn; otherwise those with memory free, the freest first.
+
+    Raises StartupError if a named GPU doesn't exist.
+    """
+    if cpu:
+        return (-1,) * num_worker
+    known = {gpu.index for gpu in gpus}
+    for number in device_map:
+        if number not in known:
+            raise StartupError(
+                "-device_map names GPU %d, but this machine has %s; use -cpu to compute on the CPU"
+                % (number, "only GPU " + ", ".join(map(str, sorted(known))) if known else "none")
+            )
+    usable = sorted((gpu for gpu in gpus if gpu.free_share > LEAST_FREE), key=_busiest_last)
+    candidates = list(device_map) or [gpu.index for gpu in usable]
+    if not candidates:
+        return (-1,) * num_worker
+    return tuple(candidates[i % len(candidates)] for i in range(num_worker))
+
+
+def _busiest_last(gpu: Gpu) -> Tuple[float, int]:
+    return -gpu.free_share, gpu.index
+
+
+def cpu_threads(num_worker: int) -> int:
+    """Threads for each worker so that all of them together use the cores of this process."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, cores // num_worker)
+
+
+def list_gpus() -> List[Gpu]:
+    """The NVIDIA devices of this machine, by nvidia-ml-py or else GPUtil; none if neither is."""
+    if find_spec("pynvml") is not None:
+        return _gpus_of_nvml()
+    # GPUtil needs distutils, which left Python with 3.12.
+    if find_spec("GPUtil") is not None and find_spec("distutils") is not None:
+        return _gpus_of_gputil()
+    return []
+
+
+def _gpus_of_nvml() -> List[Gpu]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []  # the library is installed, the driver isn't: a machine without GPU
+    try:
+        found = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index))
+            found.append(Gpu(index, memory.free / memory.total))
+        return found
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpus_of_gputil() -> List[Gpu]:
+    import GPUtil
+
+    try:
+        return [Gpu(gpu.id, 1.0 - gpu.memoryUtil) for gpu in GPUtil.getGPUs()]
+    except FileNotFoundError:
+        return []  # no nvidia-smi: a machine without GPU
+
+
+def cuda_is_installed() -> bool:
+    """Whether the installed ONNX Runtime can use a GPU; found out without importing it."""
+    package: Optional[object] = find_spec("onnxruntime")
+    origin = getattr(package, "origin", None)
+    if origin is None:
+        return False
+    return any((Path(origin).parent / "capi").glob("*onnxruntime_providers_cuda*"))

@@ -1,0 +1,62 @@
+"""An engine without a model: every text gets a vector computed from its token ids.
+
+For tests of the plumbing and its benchmark: a vector tells which text it belongs to.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Sequence
+
+import numpy as np
+
+from bert_serving.server.engines.base import Engine, Features
+from bert_serving.server.spec import EngineSpec
+
+__all__ = ["DIMENSION", "EchoEngine", "echo_vector", "vocabulary"]
+
+#: That of BERT-base.
+DIMENSION = 768
+#: The largest prime below 2**16: products of two remainders stay below 2**32.
+PRIME = 65521
+
+
+class EchoEngine(Engine):
+    """See the module's docstring."""
+
+    def load(self, spec: EngineSpec, device: int) -> None:
+        self._dimension = spec.dimension
+        self._per_token = spec.per_token
+
+    def encode(self, features: Features) -> np.ndarray:
+        marks = _marks(features.ids)
+        if not self._per_token:
+            marks = np.where(features.valid, marks, 0).sum(axis=1) % PRIME
+        return _spread(marks, self._dimension)
+
+    def close(self) -> None:
+        """Nothing was loaded."""
+
+
+def echo_vector(ids: Sequence[int], dimension: int = DIMENSION) -> np.ndarray:
+    """The vector, float32 [dimension], that a text of these token ids gets."""
+    return _spread(_marks(np.asarray([ids])).sum(axis=1) % PRIME, dimension)[0]
+
+
+def _marks(ids: np.ndarray) -> np.ndarray:
+    """A number for every token and its position: int64, the shape of ``ids``."""
+    positions = np.arange(1, ids.shape[1] + 1, dtype=np.int64)
+    return (ids.astype(np.int64) + 1) * (positions * 31 + 7) % PRIME
+
+
+def _spread(marks: np.ndarray, dimension: int) -> np.ndarray:
+    """Float32 in [0, 1): exact multiples of 1/PRIME, the mark itself first."""
+    factors = np.arange(1, dimension + 1, dtype=np.int64)
+    return (marks[..., None] * factors % PRIME).astype(np.float32) / np.float32(PRIME)
+
+
+def vocabulary() -> Dict[str, int]:
+    """A vocabulary of printable ASCII characters, so that echo needs no model directory."""
+    characters = [chr(code) for code in range(33, 127)]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens += characters + ["##" + character for character in characters]
+    return {token: number for number, token in enumerate(tokens)}

@@ -1,0 +1,82 @@
+"""ONNX Runtime, on the CPU or on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Tuple, Union
+
+import numpy as np
+
+from bert_serving.server.engines.base import Engine, Features
+from bert_serving.server.errors import EngineError
+from bert_serving.server.spec import EngineSpec
+
+__all__ = ["OnnxRuntimeEngine"]
+
+OUTPUT = "final_encodes"
+
+
+class OnnxRuntimeEngine(Engine):
+    """Runs the optimized graph in one session."""
+
+    def load(self, spec: EngineSpec, device: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineError(
+                "the engine onnxruntime is not installed (%s); pip install onnxruntime" % error
+            ) from error
+        onnxruntime.set_default_logger_severity(3)  # errors; its warnings concern its developers
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = spec.threads
+        options.inter_op_num_threads = 1
+        assert spec.graph is not None
+        try:
+            self._session = onnxruntime.InferenceSession(
+                spec.graph, options, providers=_providers(spec, device)
+            )
+        except Exception as error:  # its exceptions have no root of their own
+            raise EngineError("ONNX Runtime can't load %s: %s" % (spec.graph, error)) from error
+        if device >= 0 and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise EngineError(
+                "ONNX Runtime can't use GPU %d; check its CUDA libraries, or use -cpu" % device
+            )
+        self._inputs = {node.name for node in self._session.get_inputs()}
+
+    def encode(self, features: Features) -> np.ndarray:
+        feeds: Dict[str, np.ndarray] = {
+            "input_ids": features.ids,
+            "input_mask": features.mask,
+            "input_type_ids": features.types,
+        }
+        used = {name: array for name, array in feeds.items() if name in self._inputs}
+        try:
+            vectors: np.ndarray = self._session.run([OUTPUT], used)[0]
+        except Exception as error:  # as above
+            raise EngineError("ONNX Runtime failed: %s" % error) from error
+        return vectors
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _providers(spec: EngineSpec, device: int) -> List[Union[str, Tuple[str, Any]]]:
+    if device < 0:
+        return ["CPUExecutionProvider"]
+    cuda: Dict[str, Any] = {"device_id": device}
+    total = _gpu_memory(device)
+    if total is not None:
+        cuda["gpu_mem_limit"] = int(total * spec.gpu_memory_fraction)
+    return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
+
+
+def _gpu_memory(device: int) -> Union[int, None]:
+    """Bytes of memory of a GPU; None if it can't be asked."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    pynvml.nvmlInit()
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(device)).total)
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,0 +1,149 @@
+"""From the bytes of a request to the rows that the scheduler gets.
+
+A large request is tokenized in chunks, on threads, while the first of them are computed already;
+only two of its chunks are in the pool at a time, so that others' requests get their turn. A
+small one is tokenized on the spot, which takes less time than handing it over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, List, Optional, Sequence, Tuple
+
+from bert_serving.client.protocol import Request
+from bert_serving.server.batching import Row
+from bert_serving.server.messages import Registered
+from bert_serving.server.tokenization import Encoded, Tokenizer, padded_length
+
+__all__ = ["Accepted", "Chunk", "Intake", "InvalidText"]
+
+CHUNK_ROWS = 512
+CHUNKS_AHEAD = 2
+#: Up to so many texts are tokenized by the caller.
+INLINE_ROWS = 16
+THREADS = 2
+
+
+class InvalidText(ValueError):
+    """A text that can't be encoded; the message names it."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive texts of a request, tokenized, or the reason why they couldn't be."""
+
+    handle: int
+    start: int
+    encoded: Sequence[Encoded] = ()
+    tokens: Sequence[List[str]] = ()  # empty unless clients may have them
+    error: Optional[Exception] = None
+
+
+class Accepted:
+    """A request on its way through tokenization."""
+
+    def __init__(
+        self, handle: int, request: Request, texts: Sequence[Any], is_tokenized: bool
+    ) -> None:
+        self.handle = handle
+        self.request = request
+        self.texts = texts
+        self.is_tokenized = is_tokenized
+        self.submitted = 0  # texts handed out to be tokenized
+        self._tokenized = 0
+        self._wanted: List[Tuple[int, bool]] = [(0, False)] * len(texts)
+        self._tokens: List[List[str]] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every text is tokenized."""
+        return self._tokenized == len(self.texts)
+
+    def add(self, chunk: Chunk) -> Tuple[Row, ...]:
+        """The scheduler's rows for a chunk; what the sink will need is kept."""
+        start, stop = chunk.start, chunk.start + len(chunk.encoded)
+        self._tokenized += len(chunk.encoded)
+        self._wanted[start:stop] = [(one.wanted_length, one.is_pair) for one in chunk.encoded]
+        if chunk.tokens:
+            self._tokens = self._tokens or [[]] * len(self.texts)
+            self._tokens[start:stop] = chunk.tokens
+        return tuple(
+            Row(self.handle, index, one.features) for index, one in enumerate(chunk.encoded, start)
+        )
+
+    def registered(self, batch_rows: int, max_length: int, fixed: bool) -> Registered:
+        """What the sink is told once all is tokenized; see tokenization.padded_length."""
+        return Registered(
+            self.handle,
+            self.request.identity,
+            self.request.request_id,
+            len(self.texts),
+            padded_length(self._wanted, batch_rows, max_length, fixed),
+            json.dumps(self._tokens).encode("ascii") if self._tokens else None,
+        )
+
+
+class Intake:
+    """Tokenizes requests, on the spot or in a pool of threads.
+
+    ``wake_up_fd`` becomes readable when :meth:`take` has something.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, with_tokens: bool) -> None:
+        self._tokenizer = tokenizer
+        self._with_tokens = with_tokens
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenizer")
+        self._finished: "SimpleQueue[Chunk]" = SimpleQueue()
+        self.wake_up_fd, self._write_fd = os.pipe()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+        os.close(self._write_fd)
+        os.close(self.wake_up_fd)
+
+    def start(self, accepted: Accepted) -> Optional[Chunk]:
+        """Begin with a request; a small one is returned whole, at once."""
+        if len(accepted.texts) <= INLINE_ROWS:
+            accepted.submitted = len(accepted.texts)
+            return self._encode(accepted, 0, accepted.submitted)
+        for _ in range(CHUNKS_AHEAD):
+            self.submit_next(accepted)
+        return None
+
+    def submit_next(self, accepted: Accepted) -> None:
+        """Hand the request's next chunk to the pool, if there is one."""
+        start = accepted.submitted
+        if start < len(accepted.texts):
+            accepted.submitted = min(start + CHUNK_ROWS, len(accepted.texts))
+            self._pool.submit(self._run, accepted, start, accepted.submitted)
+
+    def take(self) -> List[Chunk]:
+        """The chunks that the pool has finished since the last call."""
+        os.read(self.wake_up_fd, 4096)
+        chunks = []
+        while not self._finished.empty():
+            chunks.append(self._finished.get())
+        return chunks
+
+    def _run(self, accepted: Accepted, start: int, stop: int) -> None:
+        self._finished.put(self._encode(accepted, start, stop))
+        os.write(self._write_fd, b"\0")
+
+    def _encode(self, accepted: Accepted, start: int, stop: int) -> Chunk:
+        try:
+            encoded = self._tokenizer.encode(accepted.texts[start:stop], accepted.is_tokenized)
+            for number, one in enumerate(encoded, start):
+                if one.features.shape[1] == 0:
+                    raise InvalidText(
+                        "text %d has no tokens, and with -no_special_token the server puts none "
+                        "around it" % number
+                    )
+            with_tokens = encoded if self._with_tokens else ()
+            tokens = [self._tokenizer.tokens_of(one) for one in with_tokens]
+            return Chunk(accepted.handle, start, encoded, tokens)
+        except Exception as error:  # a thread has nobody to raise it to; the caller looks at it
+            return Chunk(accepted.handle, start, error=error)

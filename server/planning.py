@@ -1,0 +1,162 @@
+"""From the flags and the model to what is served: every default resolved, every clash named.
+
+Pure, but for what :mod:`bert_serving.server.devices` finds out about the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from bert_serving.graph_opt.pooling import GraphOptions, output_dimension
+from bert_serving.graph_opt.sources import ModelSource
+from bert_serving.server.arguments import AUTO, POOLING_CODES, get_args_parser
+from bert_serving.server.engines.echo import DIMENSION
+from bert_serving.server.errors import StartupError
+from bert_serving.server.tokenization import TokenizerSettings
+
+__all__ = ["SequencePlan", "plan_echo", "plan_model", "reported_config", "unheeded_flags"]
+
+#: 1.10's defaults.
+GOOGLE_MAX_SEQ_LEN = 25
+POOLING_STRATEGY, POOLING_LAYERS = "REDUCE_MEAN", (-2,)
+#: Longest sequence of the echo engine when it has no model to go by: that of BERT-base.
+ECHO_MAX_SEQ_LEN = 512
+
+
+@dataclass(frozen=True)
+class SequencePlan:
+    """How texts become sequences and sequences vectors."""
+
+    tokenizer: TokenizerSettings
+    fixed_length: bool  # token-level results are padded to the longest sequence allowed
+    max_seq_len: Optional[int]  # as clients are told; None: the model's limit
+    graph: GraphOptions
+    dimension: int
+
+    @property
+    def per_token(self) -> bool:
+        """Whether there is a vector for every token instead of one for every text."""
+        return self.graph.pooling_strategy == "NONE"
+
+
+def plan_model(args: argparse.Namespace, source: ModelSource) -> SequencePlan:
+    """The plan for a model directory; its own defaults hold for what the user didn't name.
+
+    Raises StartupError, or graph_opt's OptionError for a layer outside the model.
+    """
+    defaults = source.defaults
+    if args.pooling_strategy is AUTO and defaults.unsupported:
+        raise StartupError(
+            "%s: %s; name a -pooling_strategy to pool in another way"
+            % (source.directory, defaults.unsupported)
+        )
+    strategy = _first_named(args.pooling_strategy, defaults.pooling_strategy, POOLING_STRATEGY)
+    layers = _first_named(args.pooling_layer, defaults.pooling_layers, POOLING_LAYERS)
+    if args.normalize is True and strategy == "NONE":
+        raise StartupError(
+            "-normalize true is for vectors of whole texts; leave it out with "
+            "-pooling_strategy NONE"
+        )
+    normalize = bool(_first_named(args.normalize, defaults.normalize, False))
+    limit, reported, fixed = _lengths(args, source)
+    options = GraphOptions(
+        pooling_strategy=strategy,
+        pooling_layers=layers,
+        normalize=normalize and strategy != "NONE",
+        position_embeddings=not args.no_position_embeddings,
+    )
+    options.check_layers(source.config)
+    own = source.tokenizer
+    lowercase = bool(_first_named(args.do_lower_case, own.lowercase, True))
+    tokenizer = TokenizerSettings(
+        max_length=limit,
+        lowercase=lowercase,
+        # -cased_tokenization keeps accents too, as it did in 1.10.
+        strip_accents=own.strip_accents if args.do_lower_case is AUTO else lowercase,
+        split_chinese=own.tokenize_chinese_chars,
+        mask_special=args.mask_cls_sep,
+        no_special=args.no_special_token,
+        final_sigma=source.layout == "google",
+    )
+    dimension = output_dimension(source.config, options)
+    return SequencePlan(tokenizer, fixed or args.fixed_embed_length, reported, options, dimension)
+
+
+def plan_echo(args: argparse.Namespace) -> SequencePlan:
+    """The plan for the echo engine without a model."""
+    named = None if args.max_seq_len is AUTO else args.max_seq_len
+    tokenizer = TokenizerSettings(
+        max_length=named or ECHO_MAX_SEQ_LEN,
+        lowercase=args.do_lower_case is not False,
+        mask_special=args.mask_cls_sep,
+        no_special=args.no_special_token,
+    )
+    options = GraphOptions(
+        pooling_strategy=_first_named(args.pooling_strategy, None, POOLING_STRATEGY),
+        pooling_layers=_first_named(args.pooling_layer, None, POOLING_LAYERS),
+    )
+    fixed = named is not None or args.fixed_embed_length
+    reported = None if args.max_seq_len is None else tokenizer.max_length
+    return SequencePlan(tokenizer, fixed, reported, options, DIMENSION)
+
+
+def _lengths(args: argparse.Namespace, source: ModelSource) -> Tuple[int, Optional[int], bool]:
+    """The longest sequence, what clients are told of it, and whether all are padded to it."""
+    most = source.config.max_position_embeddings
+    if args.max_seq_len is None:
+        return most, None, False
+    if args.max_seq_len is not AUTO:
+        if args.max_seq_len > most and not args.no_position_embeddings:
+            raise StartupError(
+                "-max_seq_len %d is more than the %d positions that the model has embeddings "
+                "for; use at most %d, or NONE" % (args.max_seq_len, most, most)
+            )
+        return args.max_seq_len, args.max_seq_len, True
+    if source.layout == "google":
+        length = min(GOOGLE_MAX_SEQ_LEN, most)
+        return length, length, True
+    length = min(source.defaults.max_seq_len or most, most)
+    return length, length, False
+
+
+def _first_named(named: Any, of_model: Any, default: Any) -> Any:
+    if named is not AUTO:
+        return named
+    return default if of_model is None else of_model
+
+
+def reported_config(args: argparse.Namespace, plan: SequencePlan) -> Dict[str, Any]:
+    """The flags as SHOW_CONFIG tells them, under 1.10's names and in its form."""
+    config = dict(vars(args))
+    config.update(
+        max_seq_len=plan.max_seq_len,
+        do_lower_case=plan.tokenizer.lowercase,
+        pooling_layer=list(plan.graph.pooling_layers),
+        pooling_strategy=POOLING_CODES[plan.graph.pooling_strategy],
+        pooling_strategy_name=plan.graph.pooling_strategy,
+        normalize=plan.graph.normalize,
+    )
+    return {name: None if value is AUTO else value for name, value in sorted(config.items())}
+
+
+def unheeded_flags(args: argparse.Namespace, engine: str, on_gpu: bool) -> List[str]:
+    """What to tell the user about flags that were named and won't have their effect."""
+    defaults = vars(get_args_parser().parse_args([]))
+    named = {name for name, value in vars(args).items() if value != defaults.get(name)}
+    reasons = {
+        "xla": "the engine %s has no XLA" % engine,
+        "fp16": "the engine %s computes in float32" % engine,
+        "http_port": "this version serves no HTTP yet",
+        "http_max_connect": "this version serves no HTTP yet",
+        "cors": "this version serves no HTTP yet",
+        "num_labels": "no classifier is served with this pooling strategy",
+    }
+    if not on_gpu:
+        reasons["gpu_memory_fraction"] = "no worker computes on a GPU"
+    if engine == "echo":
+        reasons["device_map"] = reasons["normalize"] = "the engine echo computes no model"
+    return [
+        "-%s has no effect: %s" % (name, reasons[name]) for name in sorted(named & set(reasons))
+    ]

@@ -1,0 +1,228 @@
+"""Before the processes start: the model is found, its graph optimized or taken from the cache."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+from bert_serving.graph_opt import cache
+from bert_serving.graph_opt.errors import GraphOptError
+from bert_serving.graph_opt.sources import ModelSource, read_model
+from bert_serving.server import models
+from bert_serving.server.arguments import AUTO
+from bert_serving.server.devices import assign, cpu_threads, cuda_is_installed, list_gpus
+from bert_serving.server.errors import StartupError
+from bert_serving.server.logs import colors_wanted, stage
+from bert_serving.server.planning import (
+    SequencePlan,
+    plan_echo,
+    plan_model,
+    reported_config,
+    unheeded_flags,
+)
+from bert_serving.server.spec import EngineSpec, ServiceSpec
+from bert_serving.server.tokenization import read_vocabulary
+
+__all__ = ["prepare"]
+
+logger = logging.getLogger(__name__)
+
+#: Padded tokens of a batch: on CPUs what stays in the cache, on GPUs what keeps them busy.
+CPU_TOKENS, GPU_TOKENS = 1024, 16384
+#: Batches that a worker holds unless -prefetch_size is named: one running, one ready.
+CREDITS = 2
+
+
+def prepare(args: argparse.Namespace) -> ServiceSpec:
+    """Resolve everything that the user left open and make the graph ready.
+
+    Raises StartupError or graph_opt's errors, whose messages are for the user.
+    """
+    check_ports(args)
+    engine = "onnxruntime" if args.engine == "auto" else args.engine
+    devices = _devices(args, engine)
+    for remark in unheeded_flags(args, engine, on_gpu=max(devices) >= 0):
+        logger.warning(remark)
+    if args.mask_cls_sep and args.pooling_strategy in ("SEP_TOKEN", "LAST_TOKEN"):
+        logger.warning(
+            "with -mask_cls_sep, %s is the last token that is not masked, as in 1.10",
+            args.pooling_strategy,
+        )
+    graph: Optional[str] = None
+    vocabulary: Optional[str] = None
+    if engine == "echo" and args.model_dir is None:
+        plan, model = plan_echo(args), "echo"
+    else:
+        source, model = _find_model(args)
+        _check_installed(engine)
+        plan = plan_model(args, source)
+        vocabulary = str(source.vocab_file)
+        if engine != "echo":
+            graph = str(_graph(args, source, plan))
+    return _spec(args, plan, model, vocabulary, engine, graph, devices)
+
+
+def check_ports(args: argparse.Namespace) -> None:
+    """Find out early whether the ports are free.
+
+    Raises StartupError; the processes that bind them later find out what changes till then.
+    """
+    if args.port == args.port_out:
+        raise StartupError(
+            "-port and -port_out are both %d; requests and results need a port each" % args.port
+        )
+    for flag, port in (("-port", args.port), ("-port_out", args.port_out)):
+        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As ZeroMQ does: what lingers of a server that just ended is no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((args.host, port))
+                probe.listen(1)
+            except OSError as error:
+                raise StartupError(
+                    "can't listen on %s port %d: %s; if another server runs there, stop it by "
+                    "bert-serving-terminate or name another %s"
+                    % (args.host, port, error.strerror or error, flag)
+                ) from error
+
+
+def _check_installed(engine: str) -> None:
+    """Raise StartupError if the engine, or what prepares graphs for it, is missing."""
+    needed = ("onnxruntime", "onnx") if engine == "onnxruntime" else ()
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise StartupError(
+            "the engine %s needs %s, which this Python (%s) doesn't have: pip install %s"
+            % (engine, " and ".join(missing), sys.executable, " ".join(missing))
+        )
+
+
+def _devices(args: argparse.Namespace, engine: str) -> Tuple[int, ...]:
+    """The device of each worker."""
+    if engine == "echo":
+        return (-1,) * args.num_worker
+    gpus = [] if args.cpu else list_gpus()
+    if gpus and not cuda_is_installed():
+        logger.warning(
+            "this machine has a GPU, but the installed ONNX Runtime can't use it: "
+            "pip install 'bert-serving[gpu]', or use -cpu to compute on the CPU without this note"
+        )
+        gpus = []
+    return assign(args.num_worker, gpus, args.device_map, args.cpu)
+
+
+def _find_model(args: argparse.Namespace) -> Tuple[ModelSource, str]:
+    with stage(logger, "model") as current:
+        directory, name = models.resolve(args.model_dir, current.remark)
+        source = read_model(
+            directory,
+            config_name=args.config_name,
+            ckpt_name=args.ckpt_name,
+            tuned_model_dir=args.tuned_model_dir,
+        )
+        _check_vocabulary(source)
+        current.remarks.insert(0, name)
+    return source, name
+
+
+def _check_vocabulary(source: ModelSource) -> None:
+    """Raise StartupError if the vocabulary can't be read or has ids that the model doesn't."""
+    highest = max(read_vocabulary(source.vocab_file).values())
+    if highest >= source.config.vocab_size:
+        raise StartupError(
+            "the vocabulary %s has %d tokens, but the model has embeddings for %d; is it that of "
+            "another model?" % (source.vocab_file, highest + 1, source.config.vocab_size)
+        )
+
+
+def _graph(args: argparse.Namespace, source: ModelSource, plan: SequencePlan) -> Path:
+    """The optimized graph, from the cache or else made by a process that ends afterwards."""
+    directory = Path(args.graph_tmp_dir) if args.graph_tmp_dir else None
+    with stage(logger, "graph") as current:
+        artifact = cache.lookup(source, plan.graph, directory=directory)
+        if artifact is not None:
+            current.remark("cached")
+            return artifact.path
+        order = {
+            "model_dir": str(source.directory),
+            "config_name": args.config_name,
+            "ckpt_name": args.ckpt_name,
+            "tuned_model_dir": args.tuned_model_dir,
+            "options": asdict(plan.graph),
+            "directory": args.graph_tmp_dir,
+        }
+        path = _optimize(order)
+        current.remark("optimized")
+        return path
+
+
+def _optimize(order: Dict[str, Any]) -> Path:
+    """Run the optimizer in a process of its own: its memory is given back when it ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bert_serving.server.optimize"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # or Ctrl-C would reach it too
+    )
+    with process:
+        try:
+            output, _ = process.communicate(json.dumps(order).encode("utf-8"))
+        except KeyboardInterrupt:
+            process.terminate()  # it cleans up; leaving the block waits for that
+            raise
+    if process.returncode not in (0, 1) or not output:
+        raise StartupError(
+            "the graph optimizer ended with status %d; is there enough memory for the model?"
+            % process.returncode
+        )
+    answer = json.loads(output)
+    if "error" in answer:
+        raise GraphOptError(answer["error"])
+    return Path(answer["path"])
+
+
+def _spec(
+    args: argparse.Namespace,
+    plan: SequencePlan,
+    model: str,
+    vocabulary: Optional[str],
+    engine: str,
+    graph: Optional[str],
+    devices: Tuple[int, ...],
+) -> ServiceSpec:
+    return ServiceSpec(
+        host=args.host,
+        port=args.port,
+        port_out=args.port_out,
+        num_worker=args.num_worker,
+        devices=devices,
+        credits=CREDITS if args.prefetch_size is AUTO else 1 + args.prefetch_size,
+        max_batch_size=args.max_batch_size,
+        token_budget=CPU_TOKENS if min(devices) < 0 else GPU_TOKENS,
+        priority_batch_size=args.priority_batch_size,
+        show_tokens=args.show_tokens_to_client,
+        vocabulary=vocabulary,
+        tokenizer=plan.tokenizer,
+        fixed_length=plan.fixed_length,
+        engine=EngineSpec(
+            engine,
+            graph,
+            plan.dimension,
+            plan.per_token,
+            cpu_threads(args.num_worker),
+            args.gpu_memory_fraction,
+        ),
+        model=model,
+        config=reported_config(args, plan),
+        verbose=args.verbose,
+        use_color=colors_wanted(),
+    )

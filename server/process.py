@@ -1,0 +1,92 @@
+"""Entry point of the server's own processes: ``python -m bert_serving.server.process``.
+
+The supervisor starts them as fresh interpreters, not by fork or multiprocessing: so nothing is
+inherited or pickled, and a program that uses BertServer needs no guard around its main part.
+What the process is to do comes as a line of JSON on standard input, which stays open as long as
+the supervisor lives (see :mod:`bert_serving.server.link`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+import zmq
+
+from bert_serving.server.errors import ServerError
+from bert_serving.server.link import Link, Orphaned
+from bert_serving.server.logs import set_up_logging
+from bert_serving.server.spec import Endpoints, ServiceSpec
+
+__all__ = ["main"]
+
+logger = logging.getLogger("bert_serving.server.process")
+
+
+def main() -> int:
+    """Run one role until it is told to stop; the exit status is 0 if it was."""
+    # Ctrl-C is the supervisor's business, which stops us in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = json.loads(sys.stdin.buffer.readline())
+    spec = ServiceSpec.from_json(order["spec"])
+    set_up_logging(order["name"].upper(), spec.verbose, spec.use_color)
+    context = zmq.Context()
+    endpoints = Endpoints(**order["endpoints"])
+    link = Link(context, endpoints.control, order["identity"])
+    try:
+        _run(order, context, spec, endpoints, link)
+        return 0
+    except Orphaned:
+        return 0
+    except (ServerError, zmq.ZMQError) as error:
+        link.report("failed", message=str(error))
+    except Exception as error:
+        logger.exception("a bug")
+        link.report("failed", message="%s: %s" % (type(error).__name__, error))
+    finally:
+        link.close()
+        context.term()
+    return 1
+
+
+def _run(
+    order: Dict[str, Any],
+    context: zmq.Context,
+    spec: ServiceSpec,
+    endpoints: Endpoints,
+    link: Link,
+) -> None:
+    """Import what the role needs, and only that, and run it."""
+    role: Any
+    if order["role"] == "worker":
+        from bert_serving.server.worker import Worker
+
+        role = Worker(context, spec, endpoints, link, order["identity"])
+        arguments = (order["device"],)
+    elif order["role"] == "sink":
+        from bert_serving.server.sink import Sink
+
+        role, arguments = Sink(context, spec, endpoints, link), ()
+    else:
+        role, arguments = _ventilator(context, spec, endpoints, link), ()
+    try:
+        role.run(*arguments)
+    finally:
+        role.close()
+
+
+def _ventilator(context: zmq.Context, spec: ServiceSpec, endpoints: Endpoints, link: Link) -> Any:
+    from bert_serving.server.engines.echo import vocabulary
+    from bert_serving.server.tokenization import read_vocabulary
+    from bert_serving.server.ventilator import Ventilator
+
+    known = vocabulary() if spec.vocabulary is None else read_vocabulary(Path(spec.vocabulary))
+    return Ventilator(context, spec, endpoints, link, known)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

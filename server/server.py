@@ -1,0 +1,137 @@
+"""BertServer: a service that runs from inside a Python program, or from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Any, Optional, Type
+
+import zmq
+
+from bert_serving.client.protocol import TERMINATION, Request, encode_request
+from bert_serving.server.errors import ServerError
+from bert_serving.server.logs import set_up_logging
+from bert_serving.server.preparation import prepare
+from bert_serving.server.supervisor import Supervisor
+
+__all__ = ["BertServer"]
+
+logger = logging.getLogger(__name__)
+
+
+class BertServer(threading.Thread):
+    """A service and the thread that supervises its processes.
+
+    ::
+
+        args = get_args_parser().parse_args(["-model_dir", "some/model", "-num_worker", "2"])
+        with BertServer(args) as server:
+            server.join()
+
+    Entering the context waits until the service is ready; leaving it answers what was accepted,
+    then stops every process. Making the object finds the model and optimizes its graph.
+
+    Raises, when it is made or entered, StartupError or an exception of graph_opt, with a message
+    for the user.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(name="bert-server")
+        set_up_logging("SERVER", args.verbose)
+        self._created = time.monotonic()
+        self.args = args
+        self.port = args.port
+        self.spec = prepare(args)
+        self._supervisor = Supervisor(self.spec)
+        self.is_ready = threading.Event()
+        self._is_settled = threading.Event()  # ready, or never going to be
+        self.error: Optional[BaseException] = None
+
+    def __enter__(self) -> "BertServer":
+        self.start()
+        self.wait_until_ready()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def wait_until_ready(self) -> None:
+        """Return when the service answers; raise what kept it from starting."""
+        self._is_settled.wait()
+        if self.error is not None:
+            self.join()
+            raise self.error
+
+    def run(self) -> None:
+        """The thread's work; call start() instead."""
+        try:
+            self._supervisor.run(self._announce)
+        except ServerError as error:
+            self.error = error
+            if self._is_settled.is_set():
+                logger.error(error)
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.is_ready.clear()
+            self._is_settled.set()
+            self._supervisor.close()
+            logger.info("stopped")
+
+    def _announce(self) -> None:
+        spec = self.spec
+        logger.info(
+            "ready on %s ports %d and %d: %s, %s on %s, vectors of %d dimensions%s (%.2f s)",
+            spec.host,
+            spec.port,
+            spec.port_out,
+            spec.model,
+            spec.engine.name,
+            ", ".join(spec.labels),
+            spec.engine.dimension,
+            " for every token" if spec.engine.per_token else "",
+            time.monotonic() - self._created,
+        )
+        self.is_ready.set()
+        self._is_settled.set()
+
+    def stop(self, at_once: bool = False) -> None:
+        """Ask the service to stop and return; for signal handlers. ``at_once``: without answers
+        to what is under way.
+        """
+        if self.is_alive():
+            self._supervisor.stop(at_once)
+
+    def close(self) -> None:
+        """Stop the service and wait until all its processes are gone."""
+        self.stop()
+        self.join()
+
+    @staticmethod
+    def shutdown(args: Any) -> None:
+        """Ask the server at ``args.ip``, ``args.port`` to stop, as bert-serving-terminate does.
+
+        ``args.timeout`` is in milliseconds. Raises TimeoutError if nobody listens there.
+        """
+        with zmq.Context() as context, context.socket(zmq.PUSH) as requests:
+            # Only to a connection that exists: else the request would wait in vain.
+            requests.setsockopt(zmq.IMMEDIATE, 1)
+            requests.setsockopt(zmq.SNDTIMEO, args.timeout)
+            requests.setsockopt(zmq.LINGER, args.timeout)
+            requests.connect("tcp://%s:%d" % (args.ip, args.port))
+            try:
+                requests.send_multipart(encode_request(Request(b"0", TERMINATION, 0)))
+            except zmq.Again as error:
+                raise TimeoutError(
+                    "no server answers at %s port %d (waited %d ms); are address and port those "
+                    "that it was started with?" % (args.ip, args.port, args.timeout)
+                ) from error

@@ -1,0 +1,164 @@
+"""The sink process: puts the vectors of each request together and publishes the replies."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, List, Optional, Tuple
+
+import zmq
+
+from bert_serving.client import protocol
+from bert_serving.server import delivery
+from bert_serving.server.assembly import Assembly, Complete, Outcome
+from bert_serving.server.link import Link
+from bert_serving.server.messages import (
+    Dropped,
+    Gone,
+    Info,
+    Message,
+    Part,
+    Registered,
+    RequestFailed,
+    decode,
+)
+from bert_serving.server.spec import Endpoints, ServiceSpec
+
+__all__ = ["Sink"]
+
+logger = logging.getLogger(__name__)
+
+#: How often replies that could not be sent are tried again, and absent clients looked for.
+TICK_MS = 20
+#: Replies that ZeroMQ holds for one client; more wait here, in its outbox.
+REPLIES_IN_PIPE = 64
+#: How many messages are handled before the other sockets get their turn.
+BURST = 100
+
+
+class Sink:
+    """The process's sockets around :class:`Assembly` and :class:`Delivery`."""
+
+    def __init__(
+        self, context: zmq.Context, spec: ServiceSpec, endpoints: Endpoints, link: Link
+    ) -> None:
+        self._link = link
+        self._assembly = Assembly()
+        self._delivery = delivery.Delivery()
+        self._results = context.socket(zmq.PULL)
+        self._results.set_hwm(0)
+        self._results.bind(endpoints.results)
+        self._events = context.socket(zmq.PUSH)
+        self._events.setsockopt(zmq.LINGER, 0)
+        self._events.connect(endpoints.events)
+        self._clients = context.socket(zmq.XPUB)
+        self._clients.setsockopt(zmq.XPUB_MANUAL, 1)
+        self._clients.setsockopt(zmq.XPUB_NODROP, 1)
+        self._clients.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE)
+        self._clients.setsockopt(zmq.LINGER, 2000)
+        self._clients.bind("tcp://%s:%d" % (spec.host, spec.port_out))
+        self._flush_after: Optional[int] = None
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        poller = zmq.Poller()
+        poller.register(self._results, zmq.POLLIN)
+        poller.register(self._clients, zmq.POLLIN)
+        self._link.register(poller)
+        self._link.report("ready")
+        while True:
+            ready = dict(poller.poll(TICK_MS if self._delivery.needs_ticks else None))
+            for command in self._link.commands(ready):
+                if command["command"] == "stop":
+                    return
+                if command["command"] == "flush":
+                    self._flush_after = command["accepted"]
+            if self._clients in ready:
+                self._read_subscriptions()
+            if self._results in ready:
+                self._read_results()
+            if self._delivery.needs_ticks:
+                self._perform(self._delivery.handle(delivery.Tick(), time.monotonic()))
+            self._report_flushed()
+
+    def close(self) -> None:
+        self._results.close()
+        self._events.close()
+        self._clients.close()
+
+    def _read_subscriptions(self) -> None:
+        """Turn each subscription to an identity into one to the identity's topic.
+
+        In manual mode a subscription holds only if it is made here, for the connection that
+        was read last; one that can be nobody's identity is never made.
+        """
+        while self._clients.poll(0):
+            frame = self._clients.recv()
+            client = frame[1:]
+            try:
+                protocol.check_identity(client)
+            except ValueError as error:
+                logger.warning("refused a subscription: %s", error)
+                continue
+            event: delivery.Event
+            if frame[:1] == b"\1":
+                self._clients.setsockopt(zmq.SUBSCRIBE, protocol.topic_of(client))
+                event = delivery.Subscribed(client)
+            else:
+                self._clients.setsockopt(zmq.UNSUBSCRIBE, protocol.topic_of(client))
+                event = delivery.Unsubscribed(client)
+            logger.debug("%s from client %r", type(event).__name__.lower(), client)
+            self._perform(self._delivery.handle(event, time.monotonic()))
+
+    def _read_results(self) -> None:
+        for _ in range(BURST):
+            if not self._results.poll(0):
+                return
+            frames = self._results.recv_multipart(copy=False)
+            message = decode([frame.buffer for frame in frames])
+            for client, reply in self._replies(message):
+                self._perform(self._delivery.handle(delivery.Post(client, reply), time.monotonic()))
+
+    def _replies(self, message: Message) -> List[Tuple[bytes, List[Any]]]:
+        if isinstance(message, Info):
+            frames = protocol.info_frames(message.client, message.request_id, message.info)
+            return [(message.client, frames)]
+        assert isinstance(message, (Part, Registered, RequestFailed, Dropped))
+        return [(o.client, reply_frames(o)) for o in self._assembly.handle(message)]
+
+    def _perform(self, actions: List[delivery.Action]) -> None:
+        pending = list(actions)
+        while pending:
+            action = pending.pop(0)
+            if isinstance(action, delivery.GoneAway):
+                logger.debug("client %r is gone", action.client)
+                if action.lost:
+                    logger.warning(
+                        "client %r went away; %d replies to it are lost", action.client, action.lost
+                    )
+                self._events.send_multipart(Gone(action.client).frames())
+                continue
+            outcome: delivery.Event
+            try:
+                self._clients.send_multipart(action.frames, zmq.NOBLOCK, copy=False)
+                outcome = delivery.Sent(action.client)
+            except zmq.Again:
+                outcome = delivery.Blocked(action.client, action.frames)
+            pending += self._delivery.handle(outcome, time.monotonic())
+
+    def _report_flushed(self) -> None:
+        """When the last reply of a drained server has left, say so, once."""
+        if self._flush_after is None or self._assembly.ended_requests < self._flush_after:
+            return
+        if self._delivery.waiting_for_listeners == 0:
+            self._link.report("flushed")
+            self._flush_after = None
+
+
+def reply_frames(outcome: Outcome) -> List[Any]:
+    """The frames of a request's one reply."""
+    if isinstance(outcome, Complete):
+        return protocol.vectors_frames(
+            outcome.client, outcome.request_id, outcome.array, outcome.tokens
+        )
+    return protocol.error_frames(outcome.client, outcome.request_id, outcome.kind, outcome.message)

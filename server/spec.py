@@ -1,0 +1,79 @@
+"""What the server's processes are told when they start: plain values that travel as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from bert_serving.server.tokenization import TokenizerSettings
+
+__all__ = ["EngineSpec", "Endpoints", "ServiceSpec"]
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """ZeroMQ addresses of the server's own sockets; the first named side binds."""
+
+    control: str  # supervisor <-> everybody
+    workers: str  # ventilator <-> workers
+    results: str  # sink <- workers, ventilator
+    events: str  # ventilator <- sink
+
+    @classmethod
+    def inside(cls, directory: str) -> "Endpoints":
+        """Sockets in a directory that only this user may enter."""
+        names = ("control", "workers", "results", "events")
+        return cls(*("ipc://%s/%s" % (directory, name) for name in names))
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What a worker computes, and on what."""
+
+    name: str  # onnxruntime | echo
+    graph: Optional[str]  # path of the optimized graph; echo needs none
+    dimension: int
+    per_token: bool  # a vector for every token, not for every text
+    threads: int
+    gpu_memory_fraction: float
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """A service as it is going to run: every default resolved."""
+
+    host: str
+    port: int
+    port_out: int
+    num_worker: int
+    devices: Tuple[int, ...]  # GPU of each worker, -1: CPU
+    credits: int  # batches a worker holds, the one that it computes included
+    max_batch_size: int
+    token_budget: int
+    priority_batch_size: int
+    show_tokens: bool
+    vocabulary: Optional[str]  # path of vocab.txt; None: the echo engine's own
+    tokenizer: TokenizerSettings
+    fixed_length: bool  # token-level results are always padded to the longest sequence allowed
+    engine: EngineSpec
+    model: str
+    config: Dict[str, Any]  # what SHOW_CONFIG answers of the flags
+    verbose: bool
+    use_color: bool
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "ServiceSpec":
+        values = json.loads(text)
+        values["tokenizer"] = TokenizerSettings(**values["tokenizer"])
+        values["engine"] = EngineSpec(**values["engine"])
+        values["devices"] = tuple(values["devices"])
+        return cls(**values)
+
+    @property
+    def labels(self) -> List[str]:
+        """Names of the workers' devices, for people."""
+        return ["CPU" if gpu < 0 else "GPU %d" % gpu for gpu in self.devices]

@@ -1,0 +1,279 @@
+"""The ventilator process: takes requests in, has them tokenized, and deals rows to workers.
+
+It answers nobody itself: replies, errors too, leave by the sink. Every request that can be read
+gets a handle and ends, in the scheduler, in exactly one way.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import zmq
+
+from bert_serving.client import protocol
+from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
+from bert_serving.server import work
+from bert_serving.server.batching import BatchLimits, provenance
+from bert_serving.server.intake import Accepted, Chunk, Intake, InvalidText
+from bert_serving.server.link import Link
+from bert_serving.server.messages import (
+    BatchMessage,
+    Broken,
+    Done,
+    Dropped,
+    Gone,
+    Info,
+    Ready,
+    RequestFailed,
+    decode,
+)
+from bert_serving.server.scheduler import Scheduler
+from bert_serving.server.spec import Endpoints, ServiceSpec
+from bert_serving.server.stats import Statistics
+from bert_serving.server.status import describe_service
+from bert_serving.server.tokenization import Tokenizer
+
+__all__ = ["Ventilator"]
+
+logger = logging.getLogger(__name__)
+
+#: How often deadlines are looked at while nothing else happens.
+TICK_MS = 100
+#: Requests read before the other sockets get their turn.
+BURST = 50
+
+
+class Ventilator:
+    """The process's sockets around :class:`Scheduler` and :class:`Intake`."""
+
+    def __init__(
+        self,
+        context: zmq.Context,
+        spec: ServiceSpec,
+        endpoints: Endpoints,
+        link: Link,
+        vocabulary: Dict[str, int],
+    ) -> None:
+        self._spec = spec
+        self._endpoints = endpoints
+        self._link = link
+        self._requests = context.socket(zmq.PULL)
+        self._requests.bind("tcp://%s:%d" % (spec.host, spec.port))
+        self._workers = context.socket(zmq.ROUTER)
+        self._workers.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._workers.set_hwm(0)
+        self._workers.bind(endpoints.workers)
+        self._events = context.socket(zmq.PULL)
+        self._events.bind(endpoints.events)
+        self._sink = context.socket(zmq.PUSH)
+        self._sink.set_hwm(0)
+        self._sink.connect(endpoints.results)
+        for socket in (self._requests, self._workers, self._events):
+            socket.setsockopt(zmq.LINGER, 0)
+        self._sink.setsockopt(zmq.LINGER, 1000)
+        limits = BatchLimits(spec.max_batch_size, spec.token_budget)
+        self._scheduler = Scheduler(limits, spec.priority_batch_size)
+        self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer), spec.show_tokens)
+        self._statistics = Statistics(time.monotonic())
+        self._accepted: Dict[int, Accepted] = {}
+        self._handles = 0
+        self._drain_until: Optional[float] = None
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        poller = zmq.Poller()
+        for socket in (self._requests, self._workers, self._events):
+            poller.register(socket, zmq.POLLIN)
+        poller.register(self._intake.wake_up_fd, zmq.POLLIN)
+        self._link.register(poller)
+        self._link.report("ready")
+        while True:
+            ready = dict(poller.poll(TICK_MS if self._accepted or self._is_draining else None))
+            for command in self._link.commands(ready):
+                if command["command"] == "stop":
+                    return
+                self._obey(command)
+            if self._workers in ready:
+                self._read_workers()
+            if self._events in ready:
+                self._read_events()
+            if self._intake.wake_up_fd in ready:
+                for chunk in self._intake.take():
+                    self._add_chunk(chunk)
+            if self._requests in ready:
+                self._read_requests()
+            self._schedule(work.Tick())
+            self._report_drained()
+
+    def close(self) -> None:
+        self._intake.close()
+        for socket in (self._requests, self._workers, self._events, self._sink):
+            socket.close()
+
+    # -------------------------------------------------------------------------- supervisor
+
+    def _obey(self, command: Dict[str, Any]) -> None:
+        if command["command"] == "worker_lost":
+            self._schedule(work.WorkerLost(command["worker"].encode("ascii"), command["reason"]))
+        elif command["command"] == "drain":
+            self._requests.unbind(self._requests.getsockopt(zmq.LAST_ENDPOINT))
+            self._drain_until = time.monotonic() + command["timeout"]
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._drain_until is not None
+
+    def _report_drained(self) -> None:
+        """Once everything that was accepted has ended, or its time is over, say so."""
+        if self._drain_until is None:
+            return
+        if self._accepted and time.monotonic() >= self._drain_until:
+            message = "the server is stopping and had no time left for this request"
+            self._perform(self._scheduler.fail_all(ErrorKind.SHUTTING_DOWN, message))
+        if not self._accepted:
+            self._link.report("drained", accepted=self._handles)
+            self._drain_until = None
+
+    # ---------------------------------------------------------------------------- requests
+
+    def _read_requests(self) -> None:
+        for _ in range(BURST):
+            if not self._requests.poll(0):
+                return
+            frames = self._requests.recv_multipart(copy=False)
+            try:
+                request = protocol.decode_request([frame.buffer for frame in frames])
+                self._take(request, frames[0])
+            except MalformedMessage as error:
+                self._refuse(error)
+
+    def _refuse(self, error: MalformedMessage) -> None:
+        self._statistics.count_error("malformed")
+        logger.warning("a request that can't be read: %s", error)
+        if error.identity is not None and error.request_id is not None:
+            self._fail(None, error.identity, error.request_id, ErrorKind.BAD_REQUEST, str(error))
+
+    def _fail(
+        self, handle: Optional[int], client: bytes, request_id: int, kind: str, message: str
+    ) -> None:
+        self._statistics.count_error(kind)
+        failure = RequestFailed(handle, client, request_id, kind, message)
+        self._sink.send_multipart(failure.frames())
+
+    def _take(self, request: Request, frame: zmq.Frame) -> None:
+        if request.is_command:
+            self._command(request, frame)
+            return
+        if self._is_draining:
+            message = "the server is stopping and takes no new requests"
+            self._fail(None, request.identity, request.request_id, ErrorKind.SHUTTING_DOWN, message)
+            return
+        texts, is_tokenized = protocol.parse_texts(request)
+        now = time.monotonic()
+        self._handles += 1
+        accepted = Accepted(self._handles, request, texts, is_tokenized)
+        self._accepted[accepted.handle] = accepted
+        self._statistics.count_request(request.identity, len(texts), now)
+        logger.debug(
+            "request %d of client %r: %d texts",
+            request.request_id,
+            request.identity,
+            len(texts),
+        )
+        deadline = None if request.timeout is None else now + request.timeout
+        self._schedule(work.Opened(accepted.handle, request.identity, len(texts), deadline))
+        chunk = self._intake.start(accepted)
+        if chunk is not None:
+            self._add_chunk(chunk)
+
+    def _command(self, request: Request, frame: zmq.Frame) -> None:
+        if request.payload == protocol.TERMINATION:
+            peer = frame.get("Peer-Address")
+            if ipaddress.ip_address(peer).is_loopback:
+                self._link.report("terminate")
+            else:
+                logger.warning("refused to stop for %s: only this machine may ask for it", peer)
+            return
+        self._statistics.count_command(request.identity)
+        statistics = None
+        if request.payload == protocol.SHOW_STATUS:
+            now = time.monotonic()
+            statistics = self._statistics.report(now)
+            statistics["num_open_request"] = len(self._accepted)
+            statistics["num_waiting_row"] = self._scheduler.waiting_rows
+        info = describe_service(self._spec, self._endpoints, request.identity, statistics)
+        self._sink.send_multipart(Info(request.identity, request.request_id, info).frames())
+
+    def _add_chunk(self, chunk: Chunk) -> None:
+        accepted = self._accepted.get(chunk.handle)
+        if accepted is None:
+            return  # the request has ended meanwhile
+        if chunk.error is not None:
+            kind = ErrorKind.INTERNAL
+            if isinstance(chunk.error, InvalidText):
+                kind = ErrorKind.BAD_REQUEST
+            else:
+                logger.error("can't tokenize a request", exc_info=chunk.error)
+            self._schedule(work.Rejected(chunk.handle, kind, str(chunk.error)))
+            return
+        rows = accepted.add(chunk)
+        self._intake.submit_next(accepted)
+        if accepted.is_complete:
+            spec = self._spec
+            registered = accepted.registered(
+                spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length
+            )
+            self._sink.send_multipart(registered.frames())
+        self._schedule(work.RowsReady(chunk.handle, rows))
+
+    # ----------------------------------------------------------------------------- workers
+
+    def _read_workers(self) -> None:
+        while self._workers.poll(0):
+            worker, *frames = self._workers.recv_multipart()
+            message = decode(frames)
+            if isinstance(message, Ready):
+                self._schedule(work.WorkerJoined(worker, message.credits))
+            elif isinstance(message, Done):
+                self._schedule(work.WorkDone(worker, message.batch_id))
+            elif isinstance(message, Broken):
+                self._schedule(work.WorkFailed(worker, message.batch_id, message.message))
+
+    def _read_events(self) -> None:
+        while self._events.poll(0):
+            message = decode(self._events.recv_multipart())
+            assert isinstance(message, Gone)
+            self._schedule(work.ClientGone(message.client))
+
+    def _schedule(self, event: work.Event) -> None:
+        self._perform(self._scheduler.handle(event, time.monotonic()))
+
+    def _perform(self, actions: List[work.Action]) -> None:
+        for action in actions:
+            if isinstance(action, work.Dispatch):
+                self._dispatch(action)
+                continue
+            request = self._accepted.pop(action.handle).request
+            if isinstance(action, work.Failed):
+                self._fail(
+                    action.handle, request.identity, request.request_id, action.kind, action.message
+                )
+            elif isinstance(action, work.Forgotten):
+                self._sink.send_multipart(Dropped(action.handle).frames())
+
+    def _dispatch(self, action: work.Dispatch) -> None:
+        rows = action.batch.rows
+        handles, indices, lengths = provenance(rows)
+        features = np.concatenate([row.features for row in rows], axis=1)
+        message = BatchMessage(action.batch.batch_id, handles, indices, lengths, features)
+        tokens = int(lengths.sum())
+        self._statistics.count_batch(len(rows), tokens, int(lengths.max()) * len(rows))
+        try:
+            self._workers.send_multipart([action.worker] + message.frames())
+        except zmq.ZMQError as error:
+            # The connection is gone; the scheduler gives the rows to another worker.
+            self._schedule(work.WorkerLost(action.worker, str(error)))

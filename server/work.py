@@ -1,0 +1,156 @@
+"""What the scheduler is told, its events, and what it answers, its actions.
+
+Pure values. A request is known by its handle, a number that is given out once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Tuple, Union
+
+from bert_serving.server.batching import Row
+
+__all__ = [
+    "Action",
+    "Batch",
+    "ClientGone",
+    "Completed",
+    "Dispatch",
+    "Event",
+    "Failed",
+    "Forgotten",
+    "Opened",
+    "Rejected",
+    "RowsReady",
+    "Tick",
+    "WorkDone",
+    "WorkFailed",
+    "WorkerJoined",
+    "WorkerLost",
+]
+
+
+# ------------------------------------------------------------------------------------ events
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A request was accepted; its rows follow in ``RowsReady`` as they are tokenized."""
+
+    handle: int
+    client: bytes
+    total_rows: int
+    deadline: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class RowsReady:
+    """Some rows of an open request are tokenized."""
+
+    handle: int
+    rows: Tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An open request can't be served; its error was found after it was opened."""
+
+    handle: int
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class WorkerJoined:
+    """A worker is ready to hold ``credits`` batches at a time."""
+
+    worker: bytes
+    credits: int
+
+
+@dataclass(frozen=True)
+class WorkDone:
+    """A worker has sent a batch's vectors to the sink."""
+
+    worker: bytes
+    batch_id: int
+
+
+@dataclass(frozen=True)
+class WorkFailed:
+    """A worker could not compute a batch."""
+
+    worker: bytes
+    batch_id: int
+    message: str
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """A worker is gone with all the batches it held."""
+
+    worker: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClientGone:
+    """Nobody waits for this client's replies any more."""
+
+    client: bytes
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed; deadlines may have."""
+
+
+Event = Union[
+    Opened, RowsReady, Rejected, WorkerJoined, WorkDone, WorkFailed, WorkerLost, ClientGone, Tick
+]
+
+
+# ----------------------------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows computed together, ordered by request and index."""
+
+    batch_id: int
+    rows: Tuple[Row, ...]
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Send ``batch`` to ``worker``."""
+
+    worker: bytes
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class Completed:
+    """All rows of the request are computed."""
+
+    handle: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Answer the request with an error."""
+
+    handle: int
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """Nobody waits for the request's result; what there is of it can be thrown away."""
+
+    handle: int
+
+
+Action = Union[Dispatch, Completed, Failed, Forgotten]

@@ -1,0 +1,52 @@
+"""Servers for the integration tests: real processes and sockets, the echo engine."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+from typing import Any, Callable, Iterator, List, Tuple
+
+import psutil
+import pytest
+from support import client_of, running
+
+from bert_serving.client import BertClient
+from bert_serving.server import BertServer
+
+
+def leftovers() -> Tuple[List[str], List[int]]:
+    """Directories of sockets, and child processes of this one."""
+    pattern = os.path.join(tempfile.gettempdir(), "bert-serving-*")
+    return glob.glob(pattern), [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a process or a directory of sockets behind fails."""
+    before = leftovers()
+    yield
+    after = leftovers()
+    assert sorted(set(after[0]) - set(before[0])) == [], "directories of sockets left behind"
+    assert sorted(set(after[1]) - set(before[1])) == [], "processes left behind"
+
+
+@pytest.fixture(scope="module")
+def echo_server() -> Iterator[BertServer]:
+    """One server for all tests of a module that don't change it."""
+    with running("-engine", "echo", "-num_worker", "2", "-show_tokens_to_client") as server:
+        yield server
+
+
+@pytest.fixture
+def connect(echo_server: BertServer) -> Iterator[Callable[..., BertClient]]:
+    """Makes clients of the module's server; they are closed after the test."""
+    clients: List[BertClient] = []
+
+    def make(**options: Any) -> BertClient:
+        clients.append(client_of(echo_server, **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()

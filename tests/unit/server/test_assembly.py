@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import pytest
+from bert_serving.client.protocol import ErrorKind
+from bert_serving.server import assembly
+from bert_serving.server.assembly import Assembly, Complete
+from bert_serving.server.messages import Dropped, Part, Registered, RequestFailed
+from hypothesis import given
+from hypothesis import strategies as st
+
+DIMENSION = 3
+Place = Tuple[int, int]
+
+
+def vector(handle: int, index: int, position: int = 0) -> List[float]:
+    return [float(handle), float(index), float(position + 1)]
+
+
+def length_of(handle: int, index: int) -> int:
+    return 1 + (handle * 7 + index * 3) % 5
+
+
+def part(places: Sequence[Place], per_token: bool = False) -> Part:
+    """What a worker sends for these rows, in this order."""
+    lengths = [length_of(*place) for place in places]
+    vectors = []
+    for place, length in zip(places, lengths):
+        vectors += [vector(*place, position=i) for i in range(length if per_token else 1)]
+    return Part(
+        np.array([handle for handle, _ in places], np.int64),
+        np.array([index for _, index in places], np.int32),
+        np.array(lengths, np.int32),
+        np.array(vectors, np.float32).reshape(-1, DIMENSION),
+        per_token,
+    )
+
+
+def registered(handle: int, rows: int, padded_length: int = 6) -> Registered:
+    return Registered(handle, b"client %d" % handle, handle + 100, rows, padded_length)
+
+
+def failed(handle: Optional[int]) -> RequestFailed:
+    return RequestFailed(handle, b"client", 7, ErrorKind.DEADLINE, "too late")
+
+
+def expected_array(handle: int, rows: int, padded_length: Optional[int]) -> np.ndarray:
+    if padded_length is None:
+        return np.array([vector(handle, index) for index in range(rows)], np.float32)
+    array = np.zeros((rows, padded_length, DIMENSION), np.float32)
+    for index in range(rows):
+        for position in range(length_of(handle, index)):
+            array[index, position] = vector(handle, index, position)
+    return array
+
+
+@given(
+    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=4),
+    per_token=st.booleans(),
+    data=st.data(),
+)
+def test_parts_in_any_order_make_each_request_complete_once(
+    sizes: List[int], per_token: bool, data: Any
+) -> None:
+    places = [(handle, index) for handle, rows in enumerate(sizes) for index in range(rows)]
+    twice = data.draw(st.lists(st.sampled_from(places), max_size=6))
+    events: List[Any] = [registered(handle, rows) for handle, rows in enumerate(sizes)]
+    rest = data.draw(st.permutations(places)) + twice
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        # A row is at most once in a batch, and a batch is ordered by request and index.
+        events.append(part(sorted(set(rest[:size])), per_token))
+        rest = rest[size:]
+    target = Assembly()
+    outcomes: Dict[bytes, Complete] = {}
+    for event in data.draw(st.permutations(events)):
+        for outcome in target.handle(event):
+            assert isinstance(outcome, Complete)
+            assert outcome.client not in outcomes
+            outcomes[outcome.client] = outcome
+    assert len(outcomes) == len(sizes)
+    for handle, rows in enumerate(sizes):
+        outcome = outcomes[b"client %d" % handle]
+        assert outcome.request_id == handle + 100
+        expected = expected_array(handle, rows, 6 if per_token else None)
+        np.testing.assert_array_equal(outcome.array, expected)
+        assert outcome.array.dtype == np.float32
+    assert target.open_requests == 0
+    assert target.ended_requests == len(sizes)
+
+
+def test_token_vectors_are_padded_with_zeros() -> None:
+    target = Assembly()
+    target.handle(registered(1, 2, padded_length=9))
+    (outcome,) = target.handle(part([(1, 0), (1, 1)], per_token=True))
+    assert isinstance(outcome, Complete)
+    assert outcome.array.shape == (2, 9, DIMENSION)
+    for index in range(2):
+        length = length_of(1, index)
+        assert (outcome.array[index, :length] != 0).any(axis=-1).all()
+        assert not outcome.array[index, length:].any()
+
+
+def test_a_part_that_is_the_whole_request_is_not_copied() -> None:
+    target = Assembly()
+    target.handle(registered(1, 3))
+    whole = part([(1, 0), (1, 1), (1, 2)])
+    (outcome,) = target.handle(whole)
+    assert isinstance(outcome, Complete)
+    assert np.shares_memory(outcome.array, whole.vectors)
+
+
+def test_each_request_of_a_shared_batch_is_a_view_of_it() -> None:
+    target = Assembly()
+    target.handle(registered(1, 2))
+    target.handle(registered(2, 1))
+    shared = part([(1, 0), (1, 1), (2, 0)])
+    first, second = target.handle(shared)
+    assert isinstance(first, Complete)
+    assert isinstance(second, Complete)
+    assert np.shares_memory(first.array, shared.vectors)
+    assert np.shares_memory(second.array, shared.vectors)
+    np.testing.assert_array_equal(second.array, expected_array(2, 1, None))
+
+
+def test_parts_before_registration_wait_for_it() -> None:
+    target = Assembly()
+    assert target.handle(part([(1, 1)])) == []
+    assert target.handle(part([(1, 0)])) == []
+    assert target.open_requests == 1
+    (outcome,) = target.handle(registered(1, 2))
+    assert isinstance(outcome, Complete)
+    np.testing.assert_array_equal(outcome.array, expected_array(1, 2, None))
+
+
+def test_tokens_are_handed_on() -> None:
+    target = Assembly()
+    target.handle(Registered(1, b"client", 5, 1, 6, b'[["a"]]'))
+    (outcome,) = target.handle(part([(1, 0)]))
+    assert isinstance(outcome, Complete)
+    assert outcome.tokens == b'[["a"]]'
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_dtype_is_that_of_the_parts(dtype: Any) -> None:
+    target = Assembly()
+    target.handle(registered(1, 2))
+    outcomes = []
+    for index in range(2):
+        one = part([(1, index)])
+        vectors = one.vectors.astype(dtype)
+        outcomes += target.handle(Part(one.handles, one.indices, one.lengths, vectors, False))
+    (outcome,) = outcomes
+    assert isinstance(outcome, Complete)
+    assert outcome.array.dtype == dtype
+
+
+def test_an_error_is_passed_on_and_late_parts_are_ignored() -> None:
+    target = Assembly()
+    target.handle(registered(1, 2))
+    target.handle(part([(1, 0)]))
+    assert target.handle(failed(1)) == [failed(1)]
+    assert target.handle(part([(1, 1)])) == []
+    assert target.handle(registered(1, 2)) == []
+    assert target.handle(failed(1)) == []
+    assert target.open_requests == 0
+    assert target.ended_requests == 1
+
+
+def test_an_error_may_come_before_anything_else() -> None:
+    target = Assembly()
+    assert target.handle(failed(1)) == [failed(1)]
+    assert target.handle(registered(1, 1)) == []
+    assert target.handle(part([(1, 0)])) == []
+    assert target.open_requests == 0
+
+
+def test_errors_of_requests_that_were_never_accepted_are_all_passed_on() -> None:
+    target = Assembly()
+    assert target.handle(failed(None)) == [failed(None)]
+    assert target.handle(failed(None)) == [failed(None)]
+    assert target.ended_requests == 0
+
+
+def test_a_dropped_request_gives_no_reply() -> None:
+    target = Assembly()
+    target.handle(registered(1, 2))
+    target.handle(part([(1, 0)]))
+    assert target.handle(Dropped(1)) == []
+    assert target.handle(part([(1, 1)])) == []
+    assert target.open_requests == 0
+    assert target.ended_requests == 1
+
+
+def test_a_batch_that_ran_again_after_its_request_completed_is_ignored() -> None:
+    target = Assembly()
+    target.handle(registered(1, 1))
+    assert len(target.handle(part([(1, 0)]))) == 1
+    assert target.handle(part([(1, 0)])) == []
+    assert target.ended_requests == 1
+
+
+def test_the_memory_of_ended_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "REMEMBERED", 3)
+    target = Assembly()
+    for handle in range(10):
+        target.handle(Dropped(handle))
+    assert target.ended_requests == 10
+    assert len(target._ended) == 3
+    assert target.handle(registered(9, 1)) == []
+    assert target.open_requests == 0

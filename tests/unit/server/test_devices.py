@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+from typing import Any, List, Tuple
+
+import pytest
+from bert_serving.server import devices
+from bert_serving.server.devices import Gpu, assign, cpu_threads, list_gpus
+from bert_serving.server.errors import StartupError
+
+GPUS = [Gpu(0, 0.5), Gpu(1, 0.05), Gpu(2, 0.9), Gpu(3, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("num_worker", "device_map", "expected"),
+    [
+        (1, [], (2,)),
+        (3, [], (2, 0, 3)),
+        (5, [], (2, 0, 3, 2, 0)),
+        (1, [1, 3], (1,)),
+        (3, [1, 3], (1, 3, 1)),
+        (2, [3, 3], (3, 3)),
+    ],
+)
+def test_workers_take_devices_in_turn(
+    num_worker: int, device_map: List[int], expected: Tuple[int, ...]
+) -> None:
+    assert assign(num_worker, GPUS, device_map, cpu=False) == expected
+
+
+def test_without_gpu_the_cpu_computes() -> None:
+    assert assign(2, [], [], cpu=False) == (-1, -1)
+
+
+def test_without_a_gpu_that_has_memory_free_the_cpu_computes() -> None:
+    assert assign(2, [Gpu(0, 0.0), Gpu(1, 0.1)], [], cpu=False) == (-1, -1)
+
+
+def test_cpu_is_stronger_than_a_device_map() -> None:
+    assert assign(2, GPUS, [1], cpu=True) == (-1, -1)
+    assert assign(1, [], [7], cpu=True) == (-1,)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [
+        (GPUS, r"-device_map names GPU 7, but this machine has only GPU 0, 1, 2, 3; use -cpu"),
+        ([], r"-device_map names GPU 7, but this machine has none; use -cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(gpus: List[Gpu], message: str) -> None:
+    with pytest.raises(StartupError, match=message):
+        assign(1, gpus, [0, 7] if gpus else [7], cpu=False)
+
+
+@pytest.mark.parametrize(
+    ("cores", "num_worker", "threads"), [(8, 1, 8), (8, 3, 2), (8, 8, 1), (2, 5, 1)]
+)
+def test_workers_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, num_worker: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    assert cpu_threads(num_worker) == threads
+
+
+def test_cores_are_counted_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert cpu_threads(2) == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cpu_threads(2) == 1
+
+
+def test_without_a_library_that_knows_gpus_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_nothing(name: str) -> Any:
+        return None
+
+    monkeypatch.setattr(devices, "find_spec", find_nothing)
+    assert list_gpus() == []
+    assert not devices.cuda_is_installed()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import List
+
+import numpy as np
+import pytest
+from bert_serving.server import engines
+from bert_serving.server.engines import Engine, Features, pad
+from bert_serving.server.engines.echo import DIMENSION, EchoEngine, echo_vector, vocabulary
+from bert_serving.server.errors import EngineError
+from bert_serving.server.spec import EngineSpec
+from hypothesis import given
+from hypothesis import strategies as st
+
+SEQUENCES = st.lists(
+    st.lists(st.integers(0, 60000), min_size=1, max_size=20), min_size=1, max_size=8
+)
+
+
+def features_of(sequences: List[List[int]]) -> Features:
+    lengths = np.array([len(ids) for ids in sequences], np.int32)
+    flat = [number for ids in sequences for number in ids]
+    return pad(np.array([flat, [1] * len(flat), [2] * len(flat)], np.int32), lengths)
+
+
+def echo(per_token: bool = False, dimension: int = DIMENSION) -> EchoEngine:
+    engine = EchoEngine()
+    engine.load(EngineSpec("echo", None, dimension, per_token, 1, 0.5), -1)
+    return engine
+
+
+@given(sequences=SEQUENCES)
+def test_pad_spreads_rows_and_fills_with_zeros(sequences: List[List[int]]) -> None:
+    features = features_of(sequences)
+    longest = max(len(ids) for ids in sequences)
+    for ids, row, types, mask, valid in zip(
+        sequences, features.ids, features.types, features.mask, features.valid
+    ):
+        rest = longest - len(ids)
+        assert row.tolist() == ids + [0] * rest
+        assert types.tolist() == [1] * len(ids) + [0] * rest
+        assert mask.tolist() == [2] * len(ids) + [0] * rest
+        assert valid.tolist() == [True] * len(ids) + [False] * rest
+    assert features.ids.dtype == features.types.dtype == features.mask.dtype == np.int32
+
+
+@given(sequences=SEQUENCES)
+def test_an_echo_does_not_depend_on_the_batch(sequences: List[List[int]]) -> None:
+    vectors = echo().encode(features_of(sequences))
+    assert vectors.shape == (len(sequences), DIMENSION)
+    assert vectors.dtype == np.float32
+    for ids, vector in zip(sequences, vectors):
+        np.testing.assert_array_equal(vector, echo_vector(ids))
+
+
+@given(sequences=SEQUENCES)
+def test_an_echo_of_each_token_depends_on_token_and_position(sequences: List[List[int]]) -> None:
+    vectors = echo(per_token=True, dimension=4).encode(features_of(sequences))
+    assert vectors.shape == (len(sequences), max(map(len, sequences)), 4)
+    for ids, row in zip(sequences, vectors):
+        (alone,) = echo(per_token=True, dimension=4).encode(features_of([ids]))
+        np.testing.assert_array_equal(row[: len(ids)], alone)
+
+
+@given(
+    one=st.lists(st.integers(0, 5000), min_size=1, max_size=8),
+    place=st.integers(0, 7),
+    change=st.integers(1, 5000),
+)
+def test_an_echo_tells_texts_apart(one: List[int], place: int, change: int) -> None:
+    other = list(one)
+    other[place % len(one)] += change
+    assert echo_vector(one)[0] != echo_vector(other)[0]
+
+
+def test_an_echo_vector_has_the_dimension_asked_for() -> None:
+    assert echo_vector([1, 2]).shape == (DIMENSION,)
+    np.testing.assert_array_equal(echo_vector([1, 2], 5), echo_vector([1, 2])[:5])
+
+
+def test_echo_s_vocabulary_has_what_every_text_needs() -> None:
+    known = vocabulary()
+    assert [known[token] for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")] == [0, 1, 2, 3]
+    assert sorted(known.values()) == list(range(len(known)))
+    assert all(chr(code) in known and "##" + chr(code) in known for code in range(33, 127))
+
+
+@pytest.mark.parametrize("name", sorted(engines.ENGINES))
+def test_each_engine_can_be_made(name: str) -> None:
+    assert isinstance(engines.create(name), Engine)
+
+
+def test_engines_are_imported_only_when_they_are_loaded() -> None:
+    code = (
+        "import sys; from bert_serving.server import engines; "
+        "[engines.create(name) for name in engines.ENGINES]; "
+        "import bert_serving.server.worker; "
+        "print([name for name in ('onnxruntime', 'onnx', 'tensorflow') if name in sys.modules])"
+    )
+    output = subprocess.check_output([sys.executable, "-c", code])
+    assert output.decode().strip() == "[]"
+
+
+def test_a_graph_that_is_no_graph_is_named(tmp_path: object) -> None:
+    pytest.importorskip("onnxruntime")
+    path = "%s/broken.onnx" % tmp_path
+    with open(path, "wb") as file:
+        file.write(b"nothing of the kind")
+    engine = engines.create("onnxruntime")
+    with pytest.raises(EngineError, match=r"can't load .*broken\.onnx"):
+        engine.load(EngineSpec("onnxruntime", path, 8, False, 1, 0.5), -1)
+
+
+def test_an_engine_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    engine = engines.create("onnxruntime")
+    with pytest.raises(EngineError, match="pip install onnxruntime"):
+        engine.load(EngineSpec("onnxruntime", "graph", 8, False, 1, 0.5), -1)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import select
+import threading
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+import pytest
+from bert_serving.client.protocol import Request
+from bert_serving.server.engines.echo import vocabulary
+from bert_serving.server.intake import (
+    CHUNK_ROWS,
+    CHUNKS_AHEAD,
+    INLINE_ROWS,
+    Accepted,
+    Chunk,
+    Intake,
+    InvalidText,
+)
+from bert_serving.server.tokenization import Tokenizer, TokenizerSettings
+
+WAIT_SECONDS = 30.0
+
+
+@pytest.fixture
+def intakes() -> Iterator[Any]:
+    """Makes intakes, and sees to it that none leaves a thread behind."""
+    made: List[Intake] = []
+
+    def make(with_tokens: bool = False, **settings: Any) -> Intake:
+        tokenizer = Tokenizer(vocabulary(), TokenizerSettings(**{"max_length": 25, **settings}))
+        made.append(Intake(tokenizer, with_tokens))
+        return made[-1]
+
+    threads = set(threading.enumerate())
+    yield make
+    for intake in made:
+        intake.close()
+    assert set(threading.enumerate()) == threads
+
+
+def accept(texts: Sequence[Any], is_tokenized: bool = False, handle: int = 1) -> Accepted:
+    request = Request(b"client", b"", 9, len(texts))
+    return Accepted(handle, request, texts, is_tokenized)
+
+
+def chunks_of(intake: Intake) -> List[Chunk]:
+    ready, _, _ = select.select([intake.wake_up_fd], [], [], WAIT_SECONDS)
+    assert ready, "no chunk was finished in time"
+    return intake.take()
+
+
+def rows_of(intake: Intake, accepted: Accepted) -> List[Tuple[int, int, np.ndarray]]:
+    """All rows, as the ventilator gets them."""
+    rows = []
+    chunk = intake.start(accepted)
+    pending = [] if chunk is None else [chunk]
+    while not accepted.is_complete:
+        for one in pending:
+            assert one.error is None
+            rows += accepted.add(one)
+            intake.submit_next(accepted)
+        pending = [] if accepted.is_complete else chunks_of(intake)
+    return [(row.request, row.index, row.features) for row in rows]
+
+
+def some_texts(count: int) -> List[str]:
+    return ["text %d %s" % (i, "abc " * (i % 9)) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, INLINE_ROWS])
+def test_a_small_request_is_tokenized_at_once(intakes: Any, count: int) -> None:
+    accepted = accept(some_texts(count))
+    chunk = intakes().start(accepted)
+    assert chunk is not None
+    assert (chunk.handle, chunk.start, len(chunk.encoded)) == (1, 0, count)
+    accepted.add(chunk)
+    assert accepted.is_complete
+
+
+@pytest.mark.parametrize(
+    "count", [INLINE_ROWS + 1, CHUNK_ROWS, CHUNK_ROWS + 1, CHUNK_ROWS * CHUNKS_AHEAD * 2 + 7]
+)
+def test_a_large_request_gives_the_same_rows_in_chunks(intakes: Any, count: int) -> None:
+    texts = some_texts(count)
+    intake = intakes()
+    accepted = accept(texts, handle=5)
+    rows = sorted(rows_of(intake, accepted), key=lambda row: row[1])
+    assert [(handle, index) for handle, index, _ in rows] == [(5, i) for i in range(count)]
+    alone = [
+        row
+        for start in range(0, count, INLINE_ROWS)
+        for row in rows_of(intake, accept(texts[start : start + INLINE_ROWS]))
+    ]
+    for (_, _, features), (_, _, expected) in zip(rows, alone):
+        np.testing.assert_array_equal(features, expected)
+
+
+def test_only_a_few_chunks_are_in_the_pool_at_a_time(intakes: Any) -> None:
+    intake = intakes()
+    accepted = accept(["a"] * (CHUNK_ROWS * 5))
+    assert intake.start(accepted) is None
+    assert accepted.submitted == CHUNK_ROWS * CHUNKS_AHEAD
+    intake.submit_next(accepted)
+    assert accepted.submitted == CHUNK_ROWS * (CHUNKS_AHEAD + 1)
+
+
+@pytest.mark.parametrize("count", [3, INLINE_ROWS * 3])
+def test_what_the_sink_is_told(intakes: Any, count: int) -> None:
+    texts = ["ab ||| c"] + ["abc"] * (count - 1)
+    intake = intakes(with_tokens=True)
+    accepted = accept(texts)
+    rows_of(intake, accepted)
+    registered = accepted.registered(batch_rows=256, max_length=25, fixed=False)
+    assert (registered.handle, registered.client, registered.request_id) == (1, b"client", 9)
+    assert (registered.rows, registered.padded_length) == (count, 6)
+    assert registered.tokens is not None
+    tokens = json.loads(registered.tokens)
+    assert len(tokens) == count
+    assert tokens[0] == ["[CLS]", "a", "##b", "[SEP]", "c", "[SEP]"]
+    assert tokens[-1] == ["[CLS]", "a", "##b", "##c", "[SEP]"]
+
+
+def test_clients_get_no_tokens_unless_they_may(intakes: Any) -> None:
+    accepted = accept(["abc"])
+    rows_of(intakes(with_tokens=False), accepted)
+    assert accepted.registered(256, 25, True).tokens is None
+    assert accepted.registered(256, 25, True).padded_length == 25
+
+
+@pytest.mark.parametrize("count", [2, INLINE_ROWS * 3])
+def test_a_text_without_tokens_is_named(intakes: Any, count: int) -> None:
+    """It can't be computed; with special tokens around them, all texts can."""
+    texts = [["a"]] * (count - 1) + [[]]
+    intake = intakes(no_special=True)
+    chunk = intake.start(accept(texts, is_tokenized=True))
+    if chunk is None:
+        (chunk,) = chunks_of(intake)
+    assert isinstance(chunk.error, InvalidText)
+    assert "text %d has no tokens" % (count - 1) in str(chunk.error)
+    (row,) = rows_of(intakes(), accept([[]], is_tokenized=True))
+    assert row[2].shape == (3, 2)
+
+
+@pytest.mark.parametrize("count", [1, INLINE_ROWS + 1])
+def test_a_bug_in_a_thread_is_not_lost(intakes: Any, count: int) -> None:
+    intake = intakes()
+    chunk = intake.start(accept([None] * count))
+    if chunk is None:
+        (chunk,) = chunks_of(intake)
+    assert isinstance(chunk.error, Exception)
+    assert chunk.handle == 1
+
+
+def open_files() -> Dict[str, str]:
+    folder = Path("/proc/self/fd")
+    return {path.name: path.resolve().name for path in folder.iterdir()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts files by /proc")
+def test_closing_finishes_what_was_begun_and_frees_everything() -> None:
+    files = len(open_files())
+    threads = set(threading.enumerate())
+    intake = Intake(Tokenizer(vocabulary(), TokenizerSettings(25)), with_tokens=False)
+    intake.start(accept(["abc"] * CHUNK_ROWS * 2))
+    intake.close()
+    assert set(threading.enumerate()) == threads
+    assert len(open_files()) == files

@@ -1,0 +1,718 @@
+"""The scheduler under a fake clock, by examples and by arbitrary interleavings of events.
+
+``Bench`` stands for the ventilator and its workers. It keeps its own books, and checks after
+every event what must always hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+import numpy as np
+import pytest
+from bert_serving.client.protocol import ErrorKind
+from bert_serving.server.batching import BatchLimits, Row
+from bert_serving.server.scheduler import MAX_ATTEMPTS, Scheduler
+from bert_serving.server.work import (
+    Action,
+    Batch,
+    ClientGone,
+    Completed,
+    Dispatch,
+    Event,
+    Failed,
+    Forgotten,
+    Opened,
+    Rejected,
+    RowsReady,
+    Tick,
+    WorkDone,
+    WorkerJoined,
+    WorkerLost,
+    WorkFailed,
+)
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+Place = Tuple[int, int]
+
+
+def make_row(handle: int, index: int, length: int = 8) -> Row:
+    return Row(handle, index, np.full((3, length), index, np.int32))
+
+
+class Request:
+    """What the bench knows of a request that it opened."""
+
+    def __init__(self, client: bytes, total: int, deadline: Optional[float]) -> None:
+        self.client = client
+        self.total = total
+        self.deadline = deadline
+        self.tokenized = 0
+        self.ended: Optional[Action] = None
+        self.computed: Set[int] = set()
+        self.failures: Dict[int, int] = {}
+
+
+class Bench:
+    """A scheduler with its surroundings."""
+
+    def __init__(
+        self,
+        rows: int = 4,
+        tokens: int = 10_000,
+        small_rows: int = 2,
+        aging: float = 0.5,
+    ) -> None:
+        self.limits = BatchLimits(rows, tokens)
+        self.scheduler = Scheduler(self.limits, small_rows, aging)
+        self.now = 100.0
+        self.requests: Dict[int, Request] = {}
+        self.credits: Dict[bytes, int] = {}
+        self.held: Dict[bytes, Dict[int, Batch]] = {}
+        self.batches: List[Tuple[bytes, Batch]] = []
+
+    # ---------------------------------------------------------------------------- stimuli
+
+    def open(
+        self,
+        total: int,
+        lengths: Optional[List[int]] = None,
+        client: bytes = b"client",
+        timeout: Optional[float] = None,
+        tokenized: bool = True,
+    ) -> int:
+        handle = len(self.requests) + 1
+        deadline = None if timeout is None else self.now + timeout
+        self.requests[handle] = Request(client, total, deadline)
+        self.send(Opened(handle, client, total, deadline))
+        if tokenized:
+            self.tokenize(handle, lengths or [8] * total)
+        return handle
+
+    def tokenize(self, handle: int, lengths: List[int]) -> None:
+        request = self.requests[handle]
+        start = request.tokenized
+        request.tokenized += len(lengths)
+        assert request.tokenized <= request.total
+        rows = [make_row(handle, start + i, length) for i, length in enumerate(lengths)]
+        self.send(RowsReady(handle, tuple(rows)))
+
+    def join(self, worker: bytes = b"w0", credits: int = 1) -> None:
+        self.credits[worker] = credits
+        self.held[worker] = {}
+        self.send(WorkerJoined(worker, credits))
+
+    def done(self, worker: bytes = b"w0") -> Batch:
+        """The worker finishes the batch that it got first."""
+        batch = self._release(worker)
+        for row in batch.rows:
+            self.requests[row.request].computed.add(row.index)
+        self.send(WorkDone(worker, batch.batch_id))
+        return batch
+
+    def fail(self, worker: bytes = b"w0", message: str = "boom") -> Batch:
+        batch = self._release(worker)
+        self._count_failure(batch)
+        self.send(WorkFailed(worker, batch.batch_id, message))
+        return batch
+
+    def lose(self, worker: bytes = b"w0", reason: str = "gone") -> List[Batch]:
+        batches = list(self.held.pop(worker).values())
+        del self.credits[worker]
+        for batch in batches[:1]:  # it computes in order: the others were never begun
+            self._count_failure(batch)
+        self.send(WorkerLost(worker, reason))
+        return batches
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.send(Tick())
+
+    def send(self, event: Event) -> List[Action]:
+        actions = self.scheduler.handle(event, self.now)
+        for action in actions:
+            self._note(action)
+        self.check()
+        return actions
+
+    def finish(self) -> None:
+        """All rows get tokenized, all workers answer."""
+        for handle, request in list(self.requests.items()):
+            missing = request.total - request.tokenized
+            if missing:
+                self.tokenize(handle, [8] * missing)
+        self.join(b"last", 1)
+        while any(self.held.values()):
+            for worker in [worker for worker, batches in self.held.items() if batches]:
+                self.done(worker)
+
+    def end_of(self, handle: int) -> Optional[Action]:
+        return self.requests[handle].ended
+
+    # ----------------------------------------------------------------------------- checks
+
+    def check(self) -> None:
+        self.scheduler.validate()
+        for worker, batches in self.held.items():
+            assert len(batches) <= self.credits[worker]
+        if self.scheduler.waiting_rows:
+            idle = [w for w, batches in self.held.items() if len(batches) < self.credits[w]]
+            assert not idle, "a worker with credit waits while rows do"
+        assert self.scheduler.open_requests == sum(
+            request.ended is None for request in self.requests.values()
+        )
+        for request in self.requests.values():
+            if request.ended is None and request.deadline is not None:
+                assert self.now < request.deadline
+
+    def _note(self, action: Action) -> None:
+        if isinstance(action, Dispatch):
+            self._note_batch(action.worker, action.batch)
+            return
+        request = self.requests[action.handle]
+        assert request.ended is None, "a request ended twice"
+        request.ended = action
+        if isinstance(action, Completed):
+            assert request.computed == set(range(request.total))
+        elif isinstance(action, Failed) and action.kind == ErrorKind.WORKER_FAILED:
+            assert max(request.failures.values()) >= MAX_ATTEMPTS
+
+    def _note_batch(self, worker: bytes, batch: Batch) -> None:
+        places = [(row.request, row.index) for row in batch.rows]
+        assert places == sorted(set(places))
+        assert len(batch.rows) <= self.limits.rows
+        longest = max(row.length for row in batch.rows)
+        assert len(batch.rows) == 1 or longest * len(batch.rows) <= self.limits.tokens
+        elsewhere: Set[Place] = set()
+        for batches in self.held.values():
+            for other in batches.values():
+                assert other.batch_id != batch.batch_id
+                elsewhere |= {(row.request, row.index) for row in other.rows}
+        assert not elsewhere & set(places), "a row is computed twice at a time"
+        for row in batch.rows:
+            request = self.requests[row.request]
+            assert request.ended is None, "rows of an ended request are computed"
+            assert row.index not in request.computed, "a row is computed again for nothing"
+            assert row.features[0, 0] == row.index
+        if batch.attempt > 1:
+            assert len({row.request for row in batch.rows}) == 1
+        self.held[worker][batch.batch_id] = batch
+        self.batches.append((worker, batch))
+
+    def _release(self, worker: bytes) -> Batch:
+        batches = self.held[worker]
+        return batches.pop(next(iter(batches)))
+
+    def _count_failure(self, batch: Batch) -> None:
+        for row in batch.rows:
+            failures = self.requests[row.request].failures
+            failures[row.index] = failures.get(row.index, 0) + 1
+
+
+def handles_in(batch: Batch) -> List[int]:
+    return sorted({row.request for row in batch.rows})
+
+
+# ---------------------------------------------------------------------------------- batches
+
+
+def test_rows_of_different_requests_share_a_batch() -> None:
+    bench = Bench(rows=8)
+    bench.join()
+    first = bench.open(1)
+    others = [bench.open(2, client=b"client %d" % i) for i in range(3)]
+    bench.done()
+    assert handles_in(bench.batches[1][1]) == others
+    assert len(bench.batches[1][1].rows) == 6
+    bench.done()
+    assert bench.end_of(first) == Completed(first)
+    assert [bench.end_of(handle) for handle in others] == [Completed(h) for h in others]
+
+
+def test_a_request_larger_than_a_batch_is_split() -> None:
+    bench = Bench(rows=4)
+    bench.join()
+    handle = bench.open(10)
+    while bench.held[b"w0"]:
+        assert bench.end_of(handle) is None
+        bench.done()
+    assert [len(batch.rows) for _, batch in bench.batches] == [4, 4, 2]
+    assert bench.end_of(handle) == Completed(handle)
+
+
+def test_the_token_budget_counts_padding() -> None:
+    bench = Bench(rows=100, tokens=300)
+    bench.join()
+    bench.open(10, [100] * 10)
+    assert [row.index for row in bench.batches[0][1].rows] == [0, 1, 2]
+
+
+def test_a_row_above_the_token_budget_goes_alone() -> None:
+    bench = Bench(rows=100, tokens=300)
+    bench.join()
+    bench.open(3, [500, 500, 500])
+    assert [row.index for row in bench.batches[0][1].rows] == [0]
+
+
+def test_rows_of_like_length_are_grouped_and_the_rest_keeps_its_order() -> None:
+    bench = Bench(rows=4)
+    bench.join()
+    bench.open(8, [100, 10, 100, 10, 100, 10, 100, 10])
+    bench.done()
+    bench.done()
+    assert [[row.index for row in batch.rows] for _, batch in bench.batches] == [
+        [0, 2, 4, 6],
+        [1, 3, 5, 7],
+    ]
+
+
+def test_rows_arrive_in_chunks_while_the_first_are_computed() -> None:
+    bench = Bench(rows=4)
+    bench.join()
+    handle = bench.open(6, tokenized=False)
+    bench.tokenize(handle, [8] * 3)
+    bench.done()
+    assert bench.end_of(handle) is None
+    bench.tokenize(handle, [8] * 3)
+    bench.done()
+    assert bench.end_of(handle) == Completed(handle)
+
+
+def test_a_batch_has_a_number_of_its_own() -> None:
+    bench = Bench(rows=1)
+    bench.join(credits=3)
+    bench.open(3)
+    assert len({batch.batch_id for _, batch in bench.batches}) == 3
+
+
+# ---------------------------------------------------------------------------------- workers
+
+
+def test_nothing_is_dispatched_without_workers() -> None:
+    bench = Bench()
+    bench.open(3)
+    assert bench.batches == []
+    assert bench.scheduler.waiting_rows == 3
+    bench.join()
+    assert len(bench.batches) == 1
+    assert bench.scheduler.waiting_rows == 0
+
+
+def test_a_worker_gets_as_many_batches_as_it_has_credits() -> None:
+    bench = Bench(rows=1)
+    bench.join(credits=2)
+    bench.open(5)
+    assert len(bench.held[b"w0"]) == 2
+    bench.done()
+    assert len(bench.held[b"w0"]) == 2
+    assert len(bench.batches) == 3
+
+
+def test_a_worker_without_credit_gets_nothing() -> None:
+    bench = Bench()
+    bench.join(credits=0)
+    bench.open(1)
+    assert bench.batches == []
+
+
+def test_the_worker_with_the_most_credit_is_served_first() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"busy", credits=2)
+    bench.open(1)
+    bench.join(b"free", credits=2)
+    bench.open(1)
+    assert [worker for worker, _ in bench.batches] == [b"busy", b"free"]
+
+
+# ----------------------------------------------------------------------------------- order
+
+
+def test_a_small_request_passes_a_large_one_after_one_batch() -> None:
+    bench = Bench(rows=4, small_rows=2)
+    bench.join()
+    bench.open(100)
+    bench.now += 0.1
+    small = bench.open(1)
+    bench.now += 0.1
+    bench.done()
+    assert handles_in(bench.batches[1][1])[-1] == small
+    bench.done()
+    assert bench.end_of(small) == Completed(small)
+
+
+def test_requests_of_like_size_are_served_in_turn() -> None:
+    bench = Bench(rows=4)
+    bench.join()
+    large = [bench.open(12, client=b"client %d" % i) for i in range(3)]
+    for _ in range(8):
+        bench.now += 0.01
+        bench.done()
+    served = [handles_in(batch) for _, batch in bench.batches]
+    assert served[:3] == [[handle] for handle in large]
+    assert served[3:6] == [[handle] for handle in large]
+
+
+def serve_a_stream_of_small_requests(bench: Bench, seconds: float) -> List[int]:
+    """A worker that small requests alone keep busy, with a batch every 10 ms."""
+    small = []
+    for _ in range(int(seconds / 0.01)):
+        bench.now += 0.01
+        small.append(bench.open(1))
+        bench.done()
+    return small
+
+
+def test_a_stream_of_small_requests_does_not_starve_a_large_one() -> None:
+    bench = Bench(rows=1, small_rows=2, aging=0.5)
+    bench.join()
+    bench.open(1)  # the worker is busy when the large request comes
+    large = bench.open(5)
+    serve_a_stream_of_small_requests(bench, 2.0)
+    assert bench.end_of(large) is None, "the small ones pass it; without that, nothing is tested"
+    serve_a_stream_of_small_requests(bench, 0.6)
+    assert bench.end_of(large) == Completed(large)
+
+
+def test_a_large_request_keeps_small_ones_waiting_for_one_batch_at_most() -> None:
+    bench = Bench(rows=1, small_rows=2, aging=0.5)
+    bench.join()
+    bench.open(1000)
+    small = serve_a_stream_of_small_requests(bench, 1.0)
+    waiting = [handle for handle in small if bench.end_of(handle) is None]
+    # One for the batch under way and one for each time that the large one had its turn.
+    assert len(waiting) <= 4
+
+
+# ---------------------------------------------------------------------------- what ends early
+
+
+def test_a_deadline_drops_rows_that_wait() -> None:
+    bench = Bench(rows=2)
+    bench.join()
+    bench.open(2)
+    late = bench.open(2, timeout=1.0)
+    bench.advance(0.9)
+    assert bench.end_of(late) is None
+    bench.advance(0.1)
+    end = bench.end_of(late)
+    assert isinstance(end, Failed)
+    assert end.kind == ErrorKind.DEADLINE
+    bench.done()
+    assert len(bench.batches) == 1
+    assert bench.scheduler.waiting_rows == 0
+
+
+def test_a_deadline_that_passed_while_nothing_happened_is_seen_before_dispatch() -> None:
+    bench = Bench(rows=2)
+    bench.join()
+    bench.open(2)
+    late = bench.open(2, timeout=1.0)
+    bench.now += 5.0
+    bench.done()
+    assert isinstance(bench.end_of(late), Failed)
+    assert len(bench.batches) == 1
+
+
+def test_a_completed_request_has_no_deadline_any_more() -> None:
+    bench = Bench()
+    bench.join()
+    handle = bench.open(1, timeout=1.0)
+    bench.done()
+    bench.advance(10.0)
+    assert bench.end_of(handle) == Completed(handle)
+
+
+def test_a_client_that_is_gone_takes_its_rows_along() -> None:
+    bench = Bench(rows=2)
+    bench.join()
+    running = bench.open(2, client=b"gone")
+    queued = bench.open(2, client=b"gone")
+    other = bench.open(2, client=b"here")
+    bench.send(ClientGone(b"gone"))
+    assert bench.end_of(running) == Forgotten(running)
+    assert bench.end_of(queued) == Forgotten(queued)
+    assert bench.scheduler.waiting_rows == 2
+    bench.done()
+    assert handles_in(bench.batches[1][1]) == [other]
+    bench.done()
+    assert bench.end_of(other) == Completed(other)
+
+
+def test_a_rejected_request_fails_and_its_later_rows_are_ignored() -> None:
+    bench = Bench()
+    bench.join(credits=0)
+    handle = bench.open(4, tokenized=False)
+    bench.tokenize(handle, [8, 8])
+    bench.send(Rejected(handle, ErrorKind.BAD_REQUEST, "text 3 has no tokens"))
+    assert bench.end_of(handle) == Failed(handle, ErrorKind.BAD_REQUEST, "text 3 has no tokens")
+    bench.tokenize(handle, [8])
+    assert bench.scheduler.waiting_rows == 0
+    assert not bench.scheduler.is_open(handle)
+    bench.send(Rejected(handle, ErrorKind.BAD_REQUEST, "again"))
+
+
+def test_fail_all_ends_every_open_request() -> None:
+    bench = Bench(rows=1)
+    bench.join()
+    bench.open(1)
+    bench.done()
+    open_handles = [bench.open(2), bench.open(1), bench.open(3, tokenized=False)]
+    actions = bench.scheduler.fail_all(ErrorKind.SHUTTING_DOWN, "stopping")
+    assert actions == [Failed(h, ErrorKind.SHUTTING_DOWN, "stopping") for h in open_handles]
+    assert bench.scheduler.open_requests == 0
+    assert bench.scheduler.waiting_rows == 0
+    assert bench.scheduler.fail_all(ErrorKind.SHUTTING_DOWN, "again") == []
+
+
+# --------------------------------------------------------------------------- what goes wrong
+
+
+def test_rows_of_a_lost_worker_run_again_elsewhere_each_request_alone() -> None:
+    bench = Bench(rows=4)
+    bench.join(credits=0)
+    first, second = bench.open(2), bench.open(2)
+    bench.join(b"w1")
+    assert handles_in(bench.batches[0][1]) == [first, second]
+    bench.join(b"w2", credits=4)
+    bench.lose(b"w1")
+    again = [batch for worker, batch in bench.batches if worker == b"w2"]
+    assert [handles_in(batch) for batch in again] == [[first], [second]]
+    assert [batch.attempt for batch in again] == [2, 2]
+    bench.done(b"w2")
+    bench.done(b"w2")
+    assert bench.end_of(first) == Completed(first)
+    assert bench.end_of(second) == Completed(second)
+
+
+def test_all_batches_of_a_lost_worker_run_again() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"w1", credits=3)
+    handle = bench.open(3)
+    assert len(bench.lose(b"w1")) == 3
+    assert bench.scheduler.waiting_rows == 3
+    bench.join(b"w2")
+    for _ in range(3):
+        bench.done(b"w2")
+    assert bench.end_of(handle) == Completed(handle)
+
+
+def test_rows_that_run_again_come_first() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"w1")
+    first = bench.open(1)
+    bench.open(1)
+    bench.lose(b"w1")
+    bench.join(b"w2")
+    assert handles_in(bench.batches[-1][1]) == [first]
+
+
+def test_a_request_whose_batch_fails_every_time_gets_an_error() -> None:
+    bench = Bench()
+    bench.join()
+    handle = bench.open(2)
+    for _ in range(MAX_ATTEMPTS):
+        assert bench.end_of(handle) is None
+        bench.fail(message="EngineError: out of memory")
+    end = bench.end_of(handle)
+    assert isinstance(end, Failed)
+    assert end.kind == ErrorKind.WORKER_FAILED
+    assert "EngineError: out of memory" in end.message
+    assert len(bench.batches) == MAX_ATTEMPTS
+
+
+def test_a_request_whose_workers_all_die_gets_an_error() -> None:
+    bench = Bench()
+    handle = bench.open(2)
+    for attempt in range(MAX_ATTEMPTS):
+        bench.join(b"w%d" % attempt)
+        bench.lose(b"w%d" % attempt, "worker %d was killed" % attempt)
+    end = bench.end_of(handle)
+    assert isinstance(end, Failed)
+    assert "worker %d was killed" % (MAX_ATTEMPTS - 1) in end.message
+
+
+def test_one_request_that_fails_does_not_spoil_those_in_its_batch() -> None:
+    bench = Bench()
+    bench.join(credits=0)
+    good, poison = bench.open(2), bench.open(2)
+    bench.join(b"w1")
+    bench.fail(b"w1")
+    while bench.held[b"w1"]:
+        batch = next(iter(bench.held[b"w1"].values()))
+        if poison in handles_in(batch):
+            bench.fail(b"w1")
+        else:
+            bench.done(b"w1")
+    assert bench.end_of(good) == Completed(good)
+    assert isinstance(bench.end_of(poison), Failed)
+
+
+def test_a_request_that_kills_workers_does_not_spoil_those_queued_behind_it() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"w1", credits=2)
+    poison, good = bench.open(1), bench.open(1)
+    bench.lose(b"w1")
+    bench.join(b"w2", credits=2)
+    bench.lose(b"w2")
+    bench.join(b"w3", credits=2)
+    bench.finish()
+    assert isinstance(bench.end_of(poison), Failed)
+    assert bench.end_of(good) == Completed(good)
+
+
+def test_a_request_that_ended_is_not_run_again() -> None:
+    bench = Bench(rows=4)
+    bench.join(b"w1", credits=0)
+    gone, here = bench.open(1, client=b"gone"), bench.open(1, client=b"here")
+    bench.join(b"w2")
+    bench.send(ClientGone(b"gone"))
+    bench.fail(b"w2")
+    assert handles_in(bench.batches[-1][1]) == [here]
+    bench.done(b"w2")
+    assert bench.end_of(gone) == Forgotten(gone)
+    assert bench.end_of(here) == Completed(here)
+
+
+def test_rows_waiting_to_run_again_are_dropped_with_their_client() -> None:
+    bench = Bench()
+    bench.join()
+    handle = bench.open(2)
+    bench.lose()
+    assert bench.scheduler.waiting_rows == 2
+    bench.send(ClientGone(b"client"))
+    assert bench.scheduler.waiting_rows == 0
+    bench.join()
+    assert len(bench.batches) == 1
+    assert bench.end_of(handle) == Forgotten(handle)
+
+
+@pytest.mark.parametrize("late", [WorkDone, WorkFailed])
+def test_a_late_answer_of_a_lost_worker_is_ignored(late: Any) -> None:
+    bench = Bench()
+    bench.join(b"w1")
+    handle = bench.open(2)
+    (batch,) = bench.lose(b"w1")
+    bench.join(b"w2")
+    extra = ("too late",) if late is WorkFailed else ()
+    assert bench.send(late(b"w1", batch.batch_id, *extra)) == []
+    assert bench.send(late(b"w2", batch.batch_id, *extra)) == []
+    assert bench.end_of(handle) is None
+    bench.done(b"w2")
+    assert bench.end_of(handle) == Completed(handle)
+
+
+def test_losing_an_unknown_worker_changes_nothing() -> None:
+    bench = Bench()
+    assert bench.send(WorkerLost(b"nobody", "gone")) == []
+
+
+# ------------------------------------------------------------------------- any interleaving
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Any order of events; the bench checks each step."""
+
+    @initialize(
+        rows=st.integers(1, 5),
+        tokens=st.integers(1, 60),
+        small_rows=st.integers(0, 3),
+        aging=st.sampled_from([0.0, 0.5]),
+    )
+    def start(self, rows: int, tokens: int, small_rows: int, aging: float) -> None:
+        self.bench = Bench(rows, tokens, small_rows, aging)
+        self.lost: List[Tuple[bytes, int]] = []
+        self.joined = 0
+
+    def _open_handles(self) -> List[int]:
+        return [h for h, request in self.bench.requests.items() if request.ended is None]
+
+    def _busy(self) -> List[bytes]:
+        return sorted(worker for worker, batches in self.bench.held.items() if batches)
+
+    @rule(
+        total=st.integers(1, 9),
+        client=st.sampled_from([b"a", b"b", b"c"]),
+        timeout=st.one_of(st.none(), st.sampled_from([0.0, 0.3, 1.0])),
+    )
+    def open(self, total: int, client: bytes, timeout: Optional[float]) -> None:
+        self.bench.open(total, client=client, timeout=timeout, tokenized=False)
+
+    @precondition(lambda self: self.bench.requests)
+    @rule(data=st.data())
+    def tokenize(self, data: Any) -> None:
+        """Also for requests that have ended: the tokenizer may not know yet."""
+        waiting = [h for h, r in self.bench.requests.items() if r.tokenized < r.total]
+        if waiting:
+            handle = data.draw(st.sampled_from(waiting))
+            missing = self.bench.requests[handle].total - self.bench.requests[handle].tokenized
+            lengths = st.lists(st.integers(1, 40), min_size=1, max_size=missing)
+            self.bench.tokenize(handle, data.draw(lengths))
+
+    @rule(credits=st.integers(0, 3))
+    def join(self, credits: int) -> None:
+        self.joined += 1
+        self.bench.join(b"worker %d" % self.joined, credits)
+
+    @precondition(lambda self: self._busy())
+    @rule(data=st.data(), answer=st.sampled_from(["done", "done", "done", "fail"]))
+    def answer(self, data: Any, answer: str) -> None:
+        getattr(self.bench, answer)(data.draw(st.sampled_from(self._busy())))
+
+    @precondition(lambda self: self.bench.held)
+    @rule(data=st.data())
+    def lose(self, data: Any) -> None:
+        worker = data.draw(st.sampled_from(sorted(self.bench.held)))
+        self.lost += [(worker, batch.batch_id) for batch in self.bench.lose(worker)]
+
+    @precondition(lambda self: self.lost)
+    @rule(data=st.data(), failed=st.booleans())
+    def answer_late(self, data: Any, failed: bool) -> None:
+        worker, batch_id = data.draw(st.sampled_from(self.lost))
+        if failed:
+            assert self.bench.send(WorkFailed(worker, batch_id, "late")) == []
+        else:
+            assert self.bench.send(WorkDone(worker, batch_id)) == []
+
+    @precondition(lambda self: self._open_handles())
+    @rule(data=st.data())
+    def reject(self, data: Any) -> None:
+        handle = data.draw(st.sampled_from(self._open_handles()))
+        self.bench.send(Rejected(handle, ErrorKind.INTERNAL, "no"))
+        assert isinstance(self.bench.end_of(handle), Failed)
+
+    @rule(client=st.sampled_from([b"a", b"b", b"c"]))
+    def leave(self, client: bytes) -> None:
+        self.bench.send(ClientGone(client))
+        for request in self.bench.requests.values():
+            assert request.client != client or request.ended is not None
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.5, 2.0]))
+    def wait(self, seconds: float) -> None:
+        self.bench.advance(seconds)
+
+    @invariant()
+    def books_agree(self) -> None:
+        bench = self.bench
+        for handle, request in bench.requests.items():
+            assert bench.scheduler.is_open(handle) == (request.ended is None)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "bench"):
+            return
+        self.bench.finish()
+        for request in self.bench.requests.values():
+            assert isinstance(request.ended, (Completed, Failed, Forgotten))
+        assert self.bench.scheduler.open_requests == 0
+        assert self.bench.scheduler.waiting_rows == 0
+
+
+Interleavings.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestInterleavings = Interleavings.TestCase

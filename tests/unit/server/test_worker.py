@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any, List, Tuple
+
+import numpy as np
+import pytest
+from bert_serving.server.engines import Engine, Features, pad
+from bert_serving.server.errors import EngineError
+from bert_serving.server.spec import EngineSpec
+from bert_serving.server.worker import WARM_UP, compute, warm_up
+
+
+class Recorder(Engine):
+    """Returns what it is told to, and keeps what it was asked."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self.answer = answer
+        self.asked: List[Features] = []
+
+    def load(self, spec: EngineSpec, device: int) -> None:
+        raise NotImplementedError
+
+    def encode(self, features: Features) -> np.ndarray:
+        self.asked.append(features)
+        return np.zeros(features.ids.shape[:1] + (2,)) if self.answer is None else self.answer
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+def two_rows() -> Features:
+    """One of three tokens and one of a single token."""
+    return pad(np.array([[5, 6, 7, 8], [0] * 4, [1] * 4], np.int32), np.array([3, 1], np.int32))
+
+
+def test_vectors_of_texts_are_handed_on() -> None:
+    answer = np.arange(8.0).reshape(2, 4)
+    engine = Recorder(answer)
+    assert compute(engine, two_rows(), per_token=False) is answer
+    assert engine.asked[0].ids.tolist() == [[5, 6, 7], [8, 0, 0]]
+
+
+def test_vectors_of_tokens_are_handed_on_without_those_of_the_padding() -> None:
+    answer = np.arange(12.0).reshape(2, 3, 2)
+    vectors = compute(Recorder(answer), two_rows(), per_token=True)
+    np.testing.assert_array_equal(vectors, [[0, 1], [2, 3], [4, 5], [6, 7]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "per_token"),
+    [
+        ((2, 4), True),
+        ((2, 3, 4), False),
+        ((1, 4), False),
+        ((3, 4), False),
+        ((2, 4, 4), True),
+        ((2,), True),
+    ],
+)
+def test_a_wrong_shape_is_an_error(shape: Tuple[int, ...], per_token: bool) -> None:
+    with pytest.raises(EngineError, match="2 rows of 3 tokens") as raised:
+        compute(Recorder(np.zeros(shape)), two_rows(), per_token)
+    assert str(shape) in str(raised.value)
+
+
+@pytest.mark.parametrize(("max_length", "lengths"), [(512, [8, 16]), (10, [8, 10]), (4, [4, 4])])
+def test_warming_up_keeps_to_the_longest_sequence(max_length: int, lengths: List[int]) -> None:
+    engine = Recorder()
+    warm_up(engine, max_length)
+    assert [features.ids.shape for features in engine.asked] == [
+        (rows, length) for (rows, _), length in zip(WARM_UP, lengths)
+    ]
