@@ -39,6 +39,7 @@ INSTALL: List[str] = [
     "safetensors==0.4.5; python_version < '3.8'",
     "safetensors>=0.4.5; python_version >= '3.8'",
     "huggingface_hub>=0.16",
+    "ml_dtypes>=0.2; python_version >= '3.9'",
     "onnx>=1.14; python_version >= '3.8'",
     "onnxruntime>=1.17; python_version >= '3.8'",
 ]

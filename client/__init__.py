@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from .client import BertClient
-from .concurrent import ConcurrentBertClient
-from .errors import (
+from bert_serving.client.client import BertClient
+from bert_serving.client.concurrent import ConcurrentBertClient
+from bert_serving.client.errors import (
     BadRequest,
     BertServingError,
     ClientClosed,
@@ -25,8 +25,8 @@ from .errors import (
     VersionMismatch,
     WorkerFailed,
 )
-from .responses import Response
-from .version import __version__
+from bert_serving.client.responses import Response
+from bert_serving.client.version import __version__
 
 __all__ = [
     "__version__",

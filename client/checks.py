@@ -6,9 +6,9 @@ import uuid
 import warnings
 from typing import Any, Mapping, Optional, Tuple, Union
 
-from .errors import ProtocolError, VersionMismatch
-from .protocol import Texts, check_identity
-from .version import __version__
+from bert_serving.client.errors import ProtocolError, VersionMismatch
+from bert_serving.client.protocol import Texts, check_identity
+from bert_serving.client.version import __version__
 
 __all__ = [
     "identity_bytes",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, Iterator, Optional, Set, Union
 
-from .checks import (
+from bert_serving.client.checks import (
     check_texts,
     check_version,
     identity_bytes,
@@ -18,13 +18,13 @@ from .checks import (
     warn_of_lengths,
     warn_of_tokens,
 )
-from .connection import Connection
-from .exchange import Exchange
-from .feeder import BatchFeeder
-from .protocol import SHOW_CONFIG, SHOW_STATUS, Texts, encode_texts
-from .requests import Inbox
-from .responses import Response, concatenate, info_of, response_of
-from .version import __version__
+from bert_serving.client.connection import Connection
+from bert_serving.client.exchange import Exchange
+from bert_serving.client.feeder import BatchFeeder
+from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Texts, encode_texts
+from bert_serving.client.requests import Inbox
+from bert_serving.client.responses import Response, concatenate, info_of, response_of
+from bert_serving.client.version import __version__
 
 __all__ = ["BertClient"]
 

@@ -6,8 +6,8 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, NoReturn
 
-from .client import BertClient
-from .errors import ClientClosed, PoolExhausted
+from bert_serving.client.client import BertClient
+from bert_serving.client.errors import ClientClosed, PoolExhausted
 
 __all__ = ["ConcurrentBertClient"]
 

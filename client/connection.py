@@ -12,7 +12,7 @@ from typing import List, Optional, Sequence
 
 import zmq
 
-from .errors import ConnectionFailed
+from bert_serving.client.errors import ConnectionFailed
 
 __all__ = ["Connection"]
 

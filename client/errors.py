@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import Dict, Type
 
-from .protocol import ErrorKind
+from bert_serving.client.protocol import ErrorKind
 
 __all__ = [
     "BertServingError",

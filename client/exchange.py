@@ -13,9 +13,9 @@ import threading
 import time
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
-from .connection import Connection
-from .errors import ClientClosed, ClientForked, ProtocolError, RequestTimeout
-from .protocol import (
+from bert_serving.client.connection import Connection
+from bert_serving.client.errors import ClientClosed, ClientForked, ProtocolError, RequestTimeout
+from bert_serving.client.protocol import (
     MalformedMessage,
     Request,
     VectorsReply,
@@ -23,7 +23,7 @@ from .protocol import (
     encode_request,
     identity_of,
 )
-from .requests import Inbox, RequestLedger
+from bert_serving.client.requests import Inbox, RequestLedger
 
 __all__ = ["Exchange"]
 

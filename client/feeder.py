@@ -6,7 +6,7 @@ import threading
 import warnings
 from typing import Callable, Iterable, Optional
 
-from .protocol import Texts
+from bert_serving.client.protocol import Texts
 
 __all__ = ["BatchFeeder"]
 

@@ -43,6 +43,7 @@ __all__ = [
     "ErrorReply",
     "Reply",
     "Texts",
+    "check_identity",
     "topic_of",
     "identity_of",
     "encode_request",
@@ -345,7 +346,7 @@ def vectors_frames(
         json.dumps(list(array.shape)).encode("ascii"),
         b'""' if tokens is None else tokens,
     )
-    buffer = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
+    buffer = np.ascontiguousarray(array).data.cast("B") if array.size else b""
     return [topic_of(identity), info, buffer, b"%d" % request_id]
 
 
@@ -356,6 +357,8 @@ def info_frames(identity: bytes, request_id: int, info: bytes) -> List[bytes]:
 
 def error_frames(identity: bytes, request_id: int, kind: str, message: str) -> List[bytes]:
     """The frames of an error, readable by clients of both protocols (module docstring)."""
+    # A lone surrogate, which a message may quote from a text, can be shown but not encoded.
+    message = message.encode("utf-8", "backslashreplace").decode("utf-8")
     info = {
         "dtype": "error from the server (%s): %s" % (kind, message),
         "shape": [0],
@@ -378,13 +381,16 @@ def decode_reply(frames: Sequence[Frame]) -> Reply:
     request_id = _digits(frames[-1], "request id", identity, None)
     try:
         info: Dict[str, Any] = json.loads(bytes(frames[1]).decode("utf-8", "surrogatepass"))
+        if not isinstance(info, dict):
+            raise TypeError("it is %s, not an object" % type(info).__name__)
         if len(frames) == 3:
             return InfoReply(request_id, info)
         if "error" in info:
             return ErrorReply(request_id, str(info["error"]["kind"]), str(info["error"]["message"]))
         array = np.frombuffer(frames[2], dtype=np.dtype(str(info["dtype"])))
+        array.setflags(write=False)
         return VectorsReply(request_id, array.reshape(info["shape"]), info.get("tokens", ""))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise MalformedMessage(
             "the server's reply can't be read: %s" % error, identity, request_id
         ) from error

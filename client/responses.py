@@ -6,8 +6,8 @@ from typing import Any, Dict, List, NamedTuple, Union
 
 import numpy as np
 
-from .errors import ProtocolError, server_error
-from .protocol import ErrorReply, VectorsReply
+from bert_serving.client.errors import ProtocolError, server_error
+from bert_serving.client.protocol import ErrorReply, VectorsReply
 
 __all__ = ["Response", "response_of", "info_of", "concatenate"]
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -29,6 +30,9 @@ __all__ = ["Artifact", "build_artifact", "cached_graph", "lookup", "sha256_of", 
 
 META = "meta.json"
 MODEL_FILES = {"onnx": "model.onnx"}
+
+# No graph takes this long to write.
+_ABANDONED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ def build_artifact(
     temporary = entry.with_name(".%s.%s" % (entry.name, uuid.uuid4().hex))
     try:
         temporary.mkdir(parents=True)
+        _sweep(entry.parent)
         files = _write_target(graph, temporary, target)
         meta = {
             "target": target,
@@ -116,6 +121,17 @@ def build_artifact(
     if artifact is None:
         raise GraphOptError("the optimized graph in %s was damaged as it was written" % entry)
     return artifact
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what writers that were killed left behind."""
+    for path in directory.glob(".*"):
+        try:
+            abandoned = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+        except FileNotFoundError:
+            continue  # its writer finished just now
+        if abandoned:
+            shutil.rmtree(str(path), ignore_errors=True)
 
 
 def _install(temporary: Path, entry: Path, target: str) -> None:

@@ -24,7 +24,7 @@ class Row(NamedTuple):
     """A tokenized text that waits to be computed."""
 
     request: int  # handle of the request that it belongs to
-    index: int  # its place in that request
+    index: int  # type: ignore[assignment]  # its place there; tuple.index is of no use here
     features: np.ndarray  # int32 [3, length]: token ids, segment ids, attention mask
 
     @property

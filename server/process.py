@@ -13,7 +13,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 import zmq
 
@@ -62,6 +62,7 @@ def _run(
 ) -> None:
     """Import what the role needs, and only that, and run it."""
     role: Any
+    arguments: Tuple[int, ...] = ()
     if order["role"] == "worker":
         from bert_serving.server.worker import Worker
 
@@ -70,9 +71,9 @@ def _run(
     elif order["role"] == "sink":
         from bert_serving.server.sink import Sink
 
-        role, arguments = Sink(context, spec, endpoints, link), ()
+        role = Sink(context, spec, endpoints, link)
     else:
-        role, arguments = _ventilator(context, spec, endpoints, link), ()
+        role = _ventilator(context, spec, endpoints, link)
     try:
         role.run(*arguments)
     finally:

@@ -107,6 +107,8 @@ class Scheduler:
         elif isinstance(event, Rejected):
             ended += self._fail(event.handle, event.kind, event.message)
         elif isinstance(event, WorkerJoined):
+            # One that joins again has lost what it held.
+            ended += self._retry_lost(WorkerLost(event.worker, "the worker started again"))
             self._workers[event.worker] = _Worker(event.credits)
         elif isinstance(event, WorkDone):
             ended += self._complete(event)
@@ -212,19 +214,31 @@ class Scheduler:
 
     def _retry_lost(self, event: WorkerLost) -> List[Action]:
         worker = self._workers.pop(event.worker, None)
-        batches = worker.running.values() if worker else ()
-        return [action for batch in batches for action in self._retry(batch, event.reason)]
+        batches = list(worker.running.values()) if worker else []
+        actions = self._retry(batches[0], event.reason) if batches else []
+        for batch in batches[1:]:
+            # Computed in the order in which they were sent: these were never begun.
+            self._run_again(self._open_rows(batch), batch.attempt)
+        return actions
 
     def _retry(self, batch: Batch, reason: str) -> List[Action]:
+        groups = self._open_rows(batch)
+        if batch.attempt < MAX_ATTEMPTS:
+            self._run_again(groups, batch.attempt + 1)
+            return []
+        message = "computing it failed %d times, at last: %s" % (batch.attempt, reason)
+        return [a for h in groups for a in self._fail(h, ErrorKind.WORKER_FAILED, message)]
+
+    def _open_rows(self, batch: Batch) -> Dict[int, List[Row]]:
+        """The rows of a batch that are still wanted, by request."""
         groups: Dict[int, List[Row]] = {}
         for row in batch.rows:
             if row.request in self._requests:
                 groups.setdefault(row.request, []).append(row)
-        if batch.attempt < MAX_ATTEMPTS:
-            self._again.extend((batch.attempt + 1, rows) for rows in groups.values())
-            return []
-        message = "computing it failed %d times, at last: %s" % (batch.attempt, reason)
-        return [a for h in groups for a in self._fail(h, ErrorKind.WORKER_FAILED, message)]
+        return groups
+
+    def _run_again(self, groups: Dict[int, List[Row]], attempt: int) -> None:
+        self._again.extend((attempt, rows) for rows in groups.values())
 
     def _dispatch(self, now: float) -> List[Action]:
         actions: List[Action] = []

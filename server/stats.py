@@ -97,7 +97,7 @@ class Statistics:
             self._evicted_clients += 1
 
 
-def _summary(name: str, values: Mapping[float, int]) -> Dict[str, float]:
+def _summary(name: str, values: Mapping[Any, int]) -> Dict[str, float]:
     """Average and extremes of ``values``, each with the number of times that it came."""
     if not values:
         return {}

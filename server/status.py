@@ -48,5 +48,4 @@ def describe_service(
     }
     if statistics is not None:
         answer["statistic"] = statistics
-    answer.update(spec.config)
-    return json.dumps(answer).encode("ascii")
+    return json.dumps(dict(spec.config, **answer)).encode("ascii")

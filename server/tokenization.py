@@ -109,7 +109,7 @@ class Tokenizer:
         if self._settings.final_sigma and self._settings.lowercase:
             texts = [text.lower() if CAPITAL_SIGMA in text else text for text in texts]
         # Lone surrogates are valid in Python's strings and in JSON, but in no encoding.
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        clean = [text.encode("utf-8", "ignore").decode("utf-8") for text in texts]
         return [encoding.ids for encoding in self._encode_batch(clean, add_special_tokens=False)]
 
     def _look_up(self, tokens: Sequence[str]) -> Tuple[List[int], List[int]]:
@@ -123,10 +123,11 @@ class Tokenizer:
         """Truncate, and put the special tokens around."""
         settings = self._settings
         wanted = len(first) + len(second)
-        bare = settings.no_special and is_tokenized and not second
-        if second:
+        is_pair = bool(second)
+        if is_pair:
             first, second = _truncate_pair(first, second, settings.max_length - 3)
-        else:
+        bare = settings.no_special and is_tokenized and not second
+        if not is_pair:
             first = first[: settings.max_length - (0 if bare else 2)]
         ids = first if bare else self._cls + first + self._sep
         boundary = len(ids)
@@ -137,7 +138,7 @@ class Tokenizer:
         features[1, :boundary] = 0
         if settings.mask_special and not bare:
             features[2, [0, boundary - 1, len(ids) - 1]] = 0
-        return Encoded(features, wanted, bool(second))
+        return Encoded(features, wanted, is_pair)
 
 
 def padded_length(
@@ -164,7 +165,7 @@ def _split_pair(text: str) -> Tuple[str, Optional[str]]:
     return (match.group(1), match.group(2)) if match else (text, None)
 
 
-def _truncate_pair(first: List[str], second: List[str], most: int) -> Tuple[List[str], List[str]]:
+def _truncate_pair(first: List[int], second: List[int], most: int) -> Tuple[List[int], List[int]]:
     """Cut token after token from the longer of the two; from the second if they are equal."""
     keep_first, keep_second = len(first), len(second)
     while keep_first + keep_second > most:

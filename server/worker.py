@@ -92,7 +92,7 @@ def compute(engine: Engine, features: Features, per_token: bool) -> np.ndarray:
     if vectors.shape[:-1] != expected:
         raise EngineError(
             "the engine returned an array of shape %s for %d rows of %d tokens"
-            % ((vectors.shape,) + features.ids.shape)
+            % (str(vectors.shape), len(features.lengths), features.ids.shape[1])
         )
     return vectors[features.valid] if per_token else vectors
 

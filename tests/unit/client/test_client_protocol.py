@@ -51,6 +51,7 @@ def test_all() -> None:
         "ErrorReply",
         "Reply",
         "Texts",
+        "check_identity",
         "topic_of",
         "identity_of",
         "encode_request",
@@ -231,10 +232,15 @@ def test_info_round_trip(identity: bytes, request_id: int) -> None:
     assert decode_reply(frames) == InfoReply(request_id, {"max_seq_len": None})
 
 
+def printable(message: str) -> str:
+    """Lone surrogates have no encoding; they are shown by their number."""
+    return message.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @given(identities, request_ids, kinds, any_text)
 def test_error_round_trip(identity: bytes, request_id: int, kind: str, message: str) -> None:
     frames = error_frames(identity, request_id, kind, message)
-    assert decode_reply(frames) == ErrorReply(request_id, kind, message)
+    assert decode_reply(frames) == ErrorReply(request_id, kind, printable(message))
 
 
 @settings(max_examples=300)
@@ -253,10 +259,8 @@ def test_error_raises_in_a_1_10_client(kind: str, message: str) -> None:
     info = json.loads(frames[1].decode("utf-8"))
     with pytest.raises((TypeError, ValueError)) as caught:
         np.frombuffer(frames[2], dtype=str(info["dtype"]))
-    error = caught.value
-    # A lone surrogate stops numpy before it has a message of its own.
-    shown = error.object if isinstance(error, UnicodeEncodeError) else str(error)
-    assert message in shown or repr(message)[1:-1] in shown
+    message = printable(message)
+    assert message in str(caught.value) or repr(message)[1:-1] in str(caught.value)
 
 
 @pytest.mark.parametrize(

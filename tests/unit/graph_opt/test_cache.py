@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from unit.graph_opt.support import GOOGLE
 
-from bert_serving.graph_opt import cache, digests
-from bert_serving.graph_opt.cache import build_artifact, cached_graph, lookup, sha256_of
+from bert_serving.graph_opt import cache
+from bert_serving.graph_opt.cache import build_artifact, cached_graph, lookup
 from bert_serving.graph_opt.errors import GraphOptError, ModelError, OptionError
 from bert_serving.graph_opt.files import user_cache_dir
 from bert_serving.graph_opt.pipeline import PIPELINE, GraphOptions
@@ -171,6 +171,15 @@ def test_a_full_disk_leaves_nothing_behind(source, store, monkeypatch, step):
     assert cached_graph(source, MEAN, directory=store).path.exists()
 
 
+def test_what_a_killed_writer_left_is_removed_after_a_day(source, store):
+    for name in (".old", ".new"):
+        (store / "graphs" / name).mkdir(parents=True)
+        (store / "graphs" / name / "model.onnx").write_bytes(b"half")
+    os.utime(str(store / "graphs" / ".old"), (1, 1))
+    made = cached_graph(source, MEAN, directory=store)
+    assert entries(store) == [".new", made.directory.name]
+
+
 def test_a_directory_that_cannot_be_written(source, tmp_path):
     # A file in its place: permissions would not stop root.
     blocked = tmp_path / "blocked"
@@ -202,77 +211,6 @@ def test_a_lookup_loads_no_format_library(source, store):
     loaded = set(sys.modules)
     lookup(source, MEAN, directory=store)
     assert not {name.split(".")[0] for name in set(sys.modules) - loaded} & {"onnx", "google"}
-
-
-class TestDigests:
-    ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-    @pytest.fixture
-    def file(self, tmp_path):
-        path = tmp_path / "file"
-        path.write_bytes(b"abc")
-        return path
-
-    @pytest.fixture
-    def hashed(self, monkeypatch):
-        """The files that were really read."""
-        paths = []
-        real = digests._hash
-
-        def hash_and_tell(path):
-            paths.append(path)
-            return real(path)
-
-        monkeypatch.setattr(digests, "_hash", hash_and_tell)
-        return paths
-
-    def test_a_file_is_read_once(self, file, store, hashed):
-        assert [sha256_of(file, store) for _ in range(3)] == [self.ABC] * 3
-        assert hashed == [file]
-
-    def test_a_changed_file_is_read_again(self, file, store, hashed):
-        sha256_of(file, store)
-        file.write_bytes(b"abcd")
-        assert sha256_of(file, store) != self.ABC
-        file.write_bytes(b"abc")
-        os.utime(str(file), ns=(1, 1))
-        assert sha256_of(file, store) == self.ABC
-        assert len(hashed) == 3
-
-    def test_a_file_of_the_same_size_and_time_put_in_its_place(self, file, store, tmp_path):
-        sha256_of(file, store)
-        status = file.stat()
-        other = tmp_path / "other"
-        other.write_bytes(b"xyz")
-        os.utime(str(other), ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.replace(str(other), str(file))
-        assert sha256_of(file, store) != self.ABC
-
-    @pytest.mark.parametrize("memo", ["", "[]", '{"a": 1', "\ufeff"])
-    def test_a_damaged_memo_is_rewritten(self, file, store, hashed, memo):
-        store.mkdir()
-        (store / "digests.json").write_text(memo, encoding="utf-8")
-        assert sha256_of(file, store) == self.ABC
-        assert sha256_of(file, store) == self.ABC
-        assert len(hashed) == 1
-        assert [path.name for path in store.iterdir()] == ["digests.json"]
-
-    def test_a_damaged_memo_entry_is_replaced(self, file, store, hashed):
-        sha256_of(file, store)
-        memo = json.loads((store / "digests.json").read_text())
-        memo[str(file.resolve())]["sha256"] = 7
-        (store / "digests.json").write_text(json.dumps(memo))
-        assert sha256_of(file, store) == self.ABC
-        assert len(hashed) == 2
-
-    def test_a_memo_that_cannot_be_written(self, file, tmp_path):
-        blocked = tmp_path / "blocked"
-        blocked.write_text("")
-        assert sha256_of(file, blocked) == self.ABC
-
-    def test_a_missing_file(self, tmp_path, store):
-        with pytest.raises(GraphOptError, match=r"can't read .*lost: No such file"):
-            sha256_of(tmp_path / "lost", store)
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 
@@ -97,19 +98,15 @@ def test_other_floats_become_float32(model, stored):
         return array.astype(DTYPES[stored])
 
     write(model / WEIGHTS, {name: convert(array) for name, array in TENSORS.items()}, stored)
+    if stored == "BF16" and importlib.util.find_spec("ml_dtypes") is None:
+        with pytest.raises(ModelError, match="bfloat16, which needs the package ml_dtypes"):
+            read_model(model).variables["bert/encoder/layer_1/attention/self/query/kernel"].load()
+        return
     kernel = read_model(model).variables["bert/encoder/layer_1/attention/self/query/kernel"]
     loaded = kernel.load()
     assert loaded.dtype == kernel.dtype == np.float32
     rounding = {"F16": 2**-10, "F64": 0, "BF16": 2**-7}[stored]
     np.testing.assert_allclose(loaded, TENSORS[QUERY].T, rtol=rounding, atol=1e-6)
-
-
-def test_agreement_with_the_safetensors_package():
-    package = pytest.importorskip("safetensors.numpy")
-    expected = package.load_file(str(HUGGING_FACE / WEIGHTS))
-    assert set(TENSORS) == set(expected)
-    for name, array in expected.items():
-        np.testing.assert_array_equal(TENSORS[name], array)
 
 
 def test_shards(model):
@@ -234,32 +231,32 @@ def test_tuned_model_dir_is_for_the_other_layout(model):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        (b"", "isn't a safetensors file"),
-        (b"\x80\x02}q\x01.", "isn't a safetensors file"),
-        (b"\xff" * 16, "isn't a safetensors file"),
-        (b"\x10" + bytes(7) + b"{}", "cut off inside its header"),
-        (b"\x02" + bytes(7) + b"{]", "its header isn't JSON"),
-        (b"\x02" + bytes(7) + b"[]", "its header isn't a JSON object"),
-        (b'\x08\0\0\0\0\0\0\0{"a": 1}', "misdescribes the tensor 'a'"),
+        b"",
+        b"\x80\x02}q\x01.",
+        b"\xff" * 16,
+        b"\x10" + bytes(7) + b"{}",
+        b"\x02" + bytes(7) + b"{]",
+        b"\x02" + bytes(7) + b"[]",
+        b'\x08\0\0\0\0\0\0\0{"a": 1}',
     ],
 )
-def test_damaged_weights_are_named(model, content, message):
+def test_damaged_weights_are_named(model, content):
     (model / WEIGHTS).write_bytes(content)
-    with pytest.raises(ModelError, match="%s .*%s" % (WEIGHTS, message)):
+    with pytest.raises(ModelError, match="%s .*cut off or damaged.*download it again" % WEIGHTS):
         read_model(model)
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, "has 4 bytes"),
-        ({"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}, "lies outside"),
-        ({"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}, "lies outside"),
-        ({"dtype": "F32", "shape": [5], "data_offsets": [0, 20]}, "is cut off"),
-        ({"dtype": "F32", "shape": "x", "data_offsets": [0, 4]}, "misdescribes"),
-        ({"dtype": "F32", "shape": [1], "data_offsets": [0]}, "misdescribes"),
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, "damaged"),
+        ({"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}, "damaged"),
+        ({"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}, "damaged"),
+        ({"dtype": "F32", "shape": [5], "data_offsets": [0, 20]}, "cut off"),
+        ({"dtype": "F32", "shape": "x", "data_offsets": [0, 4]}, "damaged"),
+        ({"dtype": "F32", "shape": [1], "data_offsets": [0]}, "damaged"),
     ],
 )
 def test_a_header_that_lies(tmp_path, entry, message):

@@ -6,6 +6,7 @@ import json
 from typing import Any, List
 
 import pytest
+
 from bert_serving.server import helper
 from bert_serving.server.arguments import (
     AUTO,

@@ -4,12 +4,13 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server import assembly
 from bert_serving.server.assembly import Assembly, Complete
 from bert_serving.server.messages import Dropped, Part, Registered, RequestFailed
-from hypothesis import given
-from hypothesis import strategies as st
 
 DIMENSION = 3
 Place = Tuple[int, int]

@@ -3,6 +3,9 @@ from __future__ import annotations
 from typing import List
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bert_serving.server.batching import (
     FREE_TOKENS,
     LEAST_FILL,
@@ -11,8 +14,6 @@ from bert_serving.server.batching import (
     provenance,
     select_rows,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def make_row(length: int, request: int = 1, index: int = 0) -> Row:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict, List, Tuple
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from bert_serving.server.delivery import (
     COME_BACK_WITHIN,
     WAIT_FOR_LISTENER,
@@ -20,9 +24,6 @@ from bert_serving.server.delivery import (
     Tick,
     Unsubscribed,
 )
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 ANNA, BEN = b"anna", b"ben"
 

@@ -4,6 +4,7 @@ import os
 from typing import Any, List, Tuple
 
 import pytest
+
 from bert_serving.server import devices
 from bert_serving.server.devices import Gpu, assign, cpu_threads, list_gpus
 from bert_serving.server.errors import StartupError

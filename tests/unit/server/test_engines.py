@@ -6,13 +6,14 @@ from typing import List
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bert_serving.server import engines
 from bert_serving.server.engines import Engine, Features, pad
 from bert_serving.server.engines.echo import DIMENSION, EchoEngine, echo_vector, vocabulary
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
-from hypothesis import given
-from hypothesis import strategies as st
 
 SEQUENCES = st.lists(
     st.lists(st.integers(0, 60000), min_size=1, max_size=20), min_size=1, max_size=8

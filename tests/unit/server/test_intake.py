@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import pytest
+
 from bert_serving.client.protocol import Request
 from bert_serving.server.engines.echo import vocabulary
 from bert_serving.server.intake import (

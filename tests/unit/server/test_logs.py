@@ -7,6 +7,7 @@ import sys
 from typing import Iterator, Optional
 
 import pytest
+
 from bert_serving.server.logs import colors_wanted, set_up_logging, stage
 
 ESCAPE = "\x1b["

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 import pytest
+
 from bert_serving.server import models
 from bert_serving.server.errors import StartupError
 
@@ -172,8 +173,7 @@ class Machine:
             [sys.executable, "-c", PROGRAM, named],
             env=environment,
             cwd=str(self.directory),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=PROCESS_SECONDS,
         )
         stderr = process.stderr.decode("utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, List
 
 import pytest
+
 from bert_serving.graph_opt.config import BertConfig
 from bert_serving.graph_opt.errors import OptionError
 from bert_serving.graph_opt.sources import ModelDefaults, ModelSource, TokenizerOptions, read_model
@@ -189,7 +190,7 @@ def test_a_layer_outside_the_model_is_named() -> None:
 
 def test_a_model_whose_own_pooling_cannot_be_followed() -> None:
     source = huggingface(unsupported="weighted mean pooling is not supported")
-    with pytest.raises(StartupError, match="weighted mean .* name a -pooling_strategy"):
+    with pytest.raises(StartupError, match=r"weighted mean .* name a -pooling_strategy"):
         plan(source)
     named = plan(source, "-pooling_strategy REDUCE_MEAN")
     assert named.graph.pooling_strategy == "REDUCE_MEAN"

@@ -10,6 +10,16 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server.batching import BatchLimits, Row
 from bert_serving.server.scheduler import MAX_ATTEMPTS, Scheduler
@@ -30,15 +40,6 @@ from bert_serving.server.work import (
     WorkerJoined,
     WorkerLost,
     WorkFailed,
-)
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
 )
 
 Place = Tuple[int, int]
@@ -272,6 +273,15 @@ def test_rows_of_like_length_are_grouped_and_the_rest_keeps_its_order() -> None:
         [0, 2, 4, 6],
         [1, 3, 5, 7],
     ]
+
+
+def test_a_row_that_was_passed_over_comes_before_those_not_looked_at_yet() -> None:
+    bench = Bench(rows=2)
+    bench.join()
+    bench.open(12, [100, 10] + [100] * 10)
+    bench.done()
+    assert [row.index for row in bench.batches[0][1].rows] == [0, 2]
+    assert [row.index for row in bench.batches[1][1].rows] == [1]
 
 
 def test_rows_arrive_in_chunks_while_the_first_are_computed() -> None:

@@ -5,6 +5,7 @@ from typing import Any, List
 
 import numpy as np
 import pytest
+
 from bert_serving.server.messages import (
     BatchMessage,
     Broken,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from bert_serving.server.stats import ACTIVE_WITHIN, MAX_CLIENTS, MAX_INTERVALS, Statistics
 
 #: What 1.10 reports once two requests were seen.

@@ -10,6 +10,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
 from bert_serving.server.errors import StartupError
 from bert_serving.server.tokenization import (
     MAX_WORD_CHARACTERS,
@@ -19,9 +23,6 @@ from bert_serving.server.tokenization import (
     padded_length,
     read_vocabulary,
 )
-from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "tf1-tiny"
 CASES = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
@@ -191,7 +192,8 @@ def test_1_10_gave_the_same(case: Dict[str, Any]) -> None:
 # - accents, punctuation and format characters that came after Unicode 8, in Rust letters too;
 # - U+166D, punctuation until Unicode 12, and U+1734, a nonspacing mark until Unicode 14;
 # - U+2B820..U+2B91F, ideographs that Rust doesn't set apart;
-# - NUL, U+FFFD and control characters in a word with a capital sigma: see test_final_sigma.
+# - control characters and U+FFFD in a word with a capital sigma: 1.10 drops them before it
+#   lowercases, we after, and to Python they end a word, so that the sigma becomes a final one.
 LETTERS = "abcABCxyz019" + "éÉçñÅåÖöŁłßÆøĲǅ" + "İIıi" + "αβΑάΆ" + "Жжй" + "אָב" + "हिन्दी" + "가각ᄀ"
 SIGMAS = "Σσς"
 MARKS = "\u0301\u0308\u0323\u0307\u20d0\u093e\u0903"
@@ -313,7 +315,7 @@ def test_a_capital_sigma_at_the_end_of_a_word_is_a_final_one_as_in_python() -> N
 
 
 def test_accents_and_case_can_be_kept_apart() -> None:
-    assert encode_one("É", lowercase=True) == ["[CLS]", "e", "[SEP]"] or "e" not in VOCABULARY
+    assert encode_one("É", lowercase=True)[1:-1] == pieces_of("e", VOCABULARY)
     assert encode_one("É", lowercase=True, strip_accents=False)[1:-1] == pieces_of("é", VOCABULARY)
     assert encode_one("É", lowercase=False)[1:-1] == pieces_of("É", VOCABULARY)
 
@@ -330,7 +332,7 @@ def test_chinese_characters_are_words_unless_the_model_says_otherwise() -> None:
 
 def test_words_up_to_a_hundred_characters_are_cut_into_pieces() -> None:
     assert MAX_WORD_CHARACTERS == 100
-    limit = dict(max_length=300)
+    limit = {"max_length": 300}
     assert "[UNK]" not in encode_one("b" * 100, **limit)
     assert encode_one("b" * 101, **limit) == ["[CLS]", "[UNK]", "[SEP]"]
 

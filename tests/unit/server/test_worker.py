@@ -4,6 +4,7 @@ from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
+
 from bert_serving.server.engines import Engine, Features, pad
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
