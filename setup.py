@@ -55,11 +55,11 @@ EXTRAS: Dict[str, List[str]] = {
         "setuptools>=64",
         "wheel",
     ],
-    "gpu": [
-        "GPUtil>=1.4; python_version < '3.12'",
-        "nvidia-ml-py>=12",
-        "onnxruntime-gpu>=1.17; python_version >= '3.10'",
-    ],
+    # onnxruntime-gpu isn't here: it must take the place of onnxruntime, which pip can't be told.
+    "gpu": ["GPUtil>=1.4; python_version < '3.12'", "nvidia-ml-py>=12"],
+    # The packages of the parts that come next: HTTP, the benchmark's plots, TensorFlow's engine.
+    "benchmark": ["matplotlib>=3.5", "tqdm>=4.60"],
+    "http": ["starlette>=0.29", "uvicorn>=0.22"],
     "tensorflow": [
         "tensorflow-gpu==1.15; python_version < '3.8'",
         "protobuf<3.21; python_version < '3.8'",

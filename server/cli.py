@@ -41,10 +41,13 @@ def start(argv: Optional[List[str]] = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    if server.is_ready.is_set():
+    was_ready = server.is_ready.is_set()
+    if was_ready:
         print(USAGE % usage_arguments(args), flush=True)
     server.join()
-    return 0 if server.error is None else 1
+    if server.error is not None:
+        return 1
+    return 0 if was_ready else 130
 
 
 def usage_arguments(args: Any) -> str:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from bert_serving.server.errors import StartupError
 
@@ -102,9 +102,15 @@ def _gpus_of_gputil() -> List[Gpu]:
 
 
 def cuda_is_installed() -> bool:
-    """Whether the installed ONNX Runtime can use a GPU; found out without importing it."""
-    package: Optional[object] = find_spec("onnxruntime")
-    origin = getattr(package, "origin", None)
-    if origin is None:
+    """Whether the installed ONNX Runtime is the one for GPUs; found out without importing it.
+
+    The packages onnxruntime and onnxruntime-gpu overwrite each other's files; the one that was
+    installed last says so in a file of its own.
+    """
+    package = find_spec("onnxruntime")
+    if package is None or package.origin is None:
         return False
-    return any((Path(origin).parent / "capi").glob("*onnxruntime_providers_cuda*"))
+    about = Path(package.origin).parent / "capi" / "build_and_package_info.py"
+    if not about.is_file():
+        return False
+    return "onnxruntime-gpu" in about.read_text(encoding="utf-8")

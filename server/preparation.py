@@ -113,8 +113,8 @@ def _devices(args: argparse.Namespace, engine: str) -> Tuple[int, ...]:
     gpus = [] if args.cpu else list_gpus()
     if gpus and not cuda_is_installed():
         logger.warning(
-            "this machine has a GPU, but the installed ONNX Runtime can't use it: "
-            "pip install 'bert-serving[gpu]', or use -cpu to compute on the CPU without this note"
+            "this machine has a GPU, but the ONNX Runtime here is the one for CPUs: "
+            "pip uninstall onnxruntime; pip install onnxruntime-gpu (or use -cpu)"
         )
         gpus = []
     return assign(args.num_worker, gpus, args.device_map, args.cpu)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any, List, Tuple
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
@@ -79,3 +82,79 @@ def test_without_a_library_that_knows_gpus_there_are_none(monkeypatch: pytest.Mo
     monkeypatch.setattr(devices, "find_spec", find_nothing)
     assert list_gpus() == []
     assert not devices.cuda_is_installed()
+
+
+@pytest.mark.parametrize(
+    ("about", "installed"),
+    [
+        ("package_name = 'onnxruntime-gpu'\n", True),
+        ("package_name = 'onnxruntime'\n", False),
+        (None, False),
+    ],
+)
+def test_which_onnxruntime_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, about: Optional[str], installed: bool
+) -> None:
+    (tmp_path / "capi").mkdir()
+    if about is not None:
+        (tmp_path / "capi" / "build_and_package_info.py").write_text(about)
+    found = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(devices, "find_spec", lambda name: found)
+    assert devices.cuda_is_installed() is installed
+
+
+class Nvml(ModuleType):
+    """What is used of pynvml; ``memory`` is (free, total) of each device."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+
+    def __init__(self, memory: List[Tuple[int, int]], has_driver: bool = True) -> None:
+        super().__init__("pynvml")
+        self.memory, self.has_driver, self.is_open = memory, has_driver, False
+
+    def nvmlInit(self) -> None:
+        if not self.has_driver:
+            raise self.NVMLError("Driver Not Loaded")
+        self.is_open = True
+
+    def nvmlShutdown(self) -> None:
+        self.is_open = False
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.memory)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        free, total = self.memory[handle]
+        return SimpleNamespace(free=free, total=total)
+
+
+def test_gpus_by_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Nvml([(8, 16), (4, 4)])
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    monkeypatch.setattr(devices, "find_spec", lambda name: name == "pynvml" or None)
+    assert list_gpus() == [Gpu(0, 0.5), Gpu(1, 1.0)]
+    assert not library.is_open
+
+
+def test_nvml_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml([], has_driver=False))
+    monkeypatch.setattr(devices, "find_spec", lambda name: name == "pynvml" or None)
+    assert list_gpus() == []
+
+
+def test_gpus_by_gputil(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ModuleType("GPUtil")
+    gpus = [SimpleNamespace(id=0, memoryUtil=0.25)]
+    monkeypatch.setattr(library, "getGPUs", lambda: gpus, raising=False)
+    monkeypatch.setitem(sys.modules, "GPUtil", library)
+    monkeypatch.setattr(devices, "find_spec", lambda name: name != "pynvml" or None)
+    assert list_gpus() == [Gpu(0, 0.75)]
+
+    def no_command() -> None:
+        raise FileNotFoundError("nvidia-smi")
+
+    monkeypatch.setattr(library, "getGPUs", no_command)
+    assert list_gpus() == []
