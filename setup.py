@@ -51,7 +51,8 @@ EXTRAS: Dict[str, List[str]] = {
         "psutil>=5.9",
         "pytest>=7.4",
         "pytest-timeout>=2.2",
-        "ruff>=0.6; python_version >= '3.10'",
+        # A formatter's releases format differently.
+        "ruff>=0.17,<0.18; python_version >= '3.10'",
         "setuptools>=64",
         "wheel",
     ],

@@ -70,6 +70,7 @@ def end(children: List[Child], patience: float) -> List[Child]:
     for child in children:
         assert child.process.stdin is not None
         child.process.stdin.close()
+    for child in children:
         try:
             child.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

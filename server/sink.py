@@ -10,6 +10,7 @@ import zmq
 
 from bert_serving.client import protocol
 from bert_serving.server import delivery
+from bert_serving.server.addresses import bind_tcp
 from bert_serving.server.assembly import Assembly, Complete, Outcome
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
@@ -56,7 +57,7 @@ class Sink:
         self._clients.setsockopt(zmq.XPUB_NODROP, 1)
         self._clients.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE)
         self._clients.setsockopt(zmq.LINGER, 2000)
-        self._clients.bind("tcp://%s:%d" % (spec.host, spec.port_out))
+        bind_tcp(self._clients, spec.host, spec.port_out)
         self._flush_after: Optional[int] = None
 
     def run(self) -> None:

@@ -6,7 +6,6 @@ gets a handle and ends, in the scheduler, in exactly one way.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from typing import Any, Dict, List, Optional
@@ -17,6 +16,7 @@ import zmq
 from bert_serving.client import protocol
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
+from bert_serving.server.addresses import bind_tcp, is_loopback
 from bert_serving.server.batching import BatchLimits, provenance
 from bert_serving.server.intake import Accepted, Chunk, Intake, InvalidText
 from bert_serving.server.link import Link
@@ -62,7 +62,7 @@ class Ventilator:
         self._endpoints = endpoints
         self._link = link
         self._requests = context.socket(zmq.PULL)
-        self._requests.bind("tcp://%s:%d" % (spec.host, spec.port))
+        bind_tcp(self._requests, spec.host, spec.port)
         self._workers = context.socket(zmq.ROUTER)
         self._workers.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._workers.set_hwm(0)
@@ -81,7 +81,8 @@ class Ventilator:
         self._statistics = Statistics(time.monotonic())
         self._accepted: Dict[int, Accepted] = {}
         self._handles = 0
-        self._drain_until: Optional[float] = None
+        self._is_stopping = False
+        self._drain_until: Optional[float] = None  # while the supervisor waits for "drained"
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -92,7 +93,7 @@ class Ventilator:
         self._link.register(poller)
         self._link.report("ready")
         while True:
-            ready = dict(poller.poll(TICK_MS if self._accepted or self._is_draining else None))
+            ready = dict(poller.poll(TICK_MS if self._accepted or self._is_stopping else None))
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
                     return
@@ -120,12 +121,10 @@ class Ventilator:
         if command["command"] == "worker_lost":
             self._schedule(work.WorkerLost(command["worker"].encode("ascii"), command["reason"]))
         elif command["command"] == "drain":
+            # No new connections; on those that are there, requests get an error from now on.
             self._requests.unbind(self._requests.getsockopt(zmq.LAST_ENDPOINT))
+            self._is_stopping = True
             self._drain_until = time.monotonic() + command["timeout"]
-
-    @property
-    def _is_draining(self) -> bool:
-        return self._drain_until is not None
 
     def _report_drained(self) -> None:
         """Once everything that was accepted has ended, or its time is over, say so."""
@@ -153,7 +152,8 @@ class Ventilator:
 
     def _refuse(self, error: MalformedMessage) -> None:
         self._statistics.count_error("malformed")
-        logger.warning("a request that can't be read: %s", error)
+        logger.warning("refused a request of client %r that can't be read", error.identity)
+        logger.debug("it can't be read because %s", error)  # which may quote a text
         if error.identity is not None and error.request_id is not None:
             self._fail(None, error.identity, error.request_id, ErrorKind.BAD_REQUEST, str(error))
 
@@ -168,7 +168,7 @@ class Ventilator:
         if request.is_command:
             self._command(request, frame)
             return
-        if self._is_draining:
+        if self._is_stopping:
             message = "the server is stopping and takes no new requests"
             self._fail(None, request.identity, request.request_id, ErrorKind.SHUTTING_DOWN, message)
             return
@@ -192,8 +192,8 @@ class Ventilator:
 
     def _command(self, request: Request, frame: zmq.Frame) -> None:
         if request.payload == protocol.TERMINATION:
-            peer = frame.get("Peer-Address")
-            if ipaddress.ip_address(peer).is_loopback:
+            peer = str(frame.get("Peer-Address"))
+            if is_loopback(peer):
                 self._link.report("terminate")
             else:
                 logger.warning("refused to stop for %s: only this machine may ask for it", peer)

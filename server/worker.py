@@ -12,7 +12,7 @@ from bert_serving.server.engines import Engine, Features, pad
 from bert_serving.server.errors import EngineError
 from bert_serving.server.link import Link
 from bert_serving.server.messages import BatchMessage, Broken, Done, Part, Ready, decode
-from bert_serving.server.spec import Endpoints, ServiceSpec
+from bert_serving.server.spec import Endpoints, EngineSpec, ServiceSpec
 
 __all__ = ["Worker"]
 
@@ -68,7 +68,7 @@ class Worker:
     def _serve(self, batch: BatchMessage) -> None:
         features = pad(batch.features, batch.lengths)
         try:
-            vectors = compute(self._engine, features, self._spec.engine.per_token)
+            vectors = compute(self._engine, features, self._spec.engine)
         except Exception as error:
             logger.exception("batch %d failed", batch.batch_id)
             reason = "%s: %s" % (type(error).__name__, error)
@@ -82,19 +82,19 @@ class Worker:
         self._ventilator.send_multipart(Done(batch.batch_id).frames())
 
 
-def compute(engine: Engine, features: Features, per_token: bool) -> np.ndarray:
+def compute(engine: Engine, features: Features, spec: EngineSpec) -> np.ndarray:
     """Vectors of a batch: [rows, dimension], or those of its tokens [tokens, dimension].
 
     Raises EngineError if the engine returns another shape.
     """
     vectors = engine.encode(features)
-    expected = features.ids.shape if per_token else features.ids.shape[:1]
-    if vectors.shape[:-1] != expected:
+    rows = features.ids.shape if spec.per_token else features.ids.shape[:1]
+    if vectors.shape != rows + (spec.dimension,):
         raise EngineError(
-            "the engine returned an array of shape %s for %d rows of %d tokens"
-            % (str(vectors.shape), len(features.lengths), features.ids.shape[1])
+            "the engine returned an array of shape %s, not %s"
+            % (vectors.shape, rows + (spec.dimension,))
         )
-    return vectors[features.valid] if per_token else vectors
+    return vectors[features.valid] if spec.per_token else vectors
 
 
 def warm_up(engine: Engine, max_length: int) -> None:

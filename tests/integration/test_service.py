@@ -4,6 +4,7 @@ text they belong to."""
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from typing import Any, Callable, List
 
@@ -201,3 +202,21 @@ def test_a_client_that_leaves(connect: Connect) -> None:
         statistic = observer.server_status["statistic"]
     assert statistic["num_waiting_row"] == 0
     assert statistic["num_batch"] >= computed
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_ipv6() -> None:
+    with running("-engine", "echo", "-host", "::1") as server:
+        with client_of(server, ip="::1") as client:
+            np.testing.assert_array_equal(client.encode(["hi"]), expected(["hi"]))
+        with pytest.raises(TimeoutError):
+            client_of(server, ip="127.0.0.1", timeout=200)

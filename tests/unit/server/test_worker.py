@@ -34,16 +34,20 @@ def two_rows() -> Features:
     return pad(np.array([[5, 6, 7, 8], [0] * 4, [1] * 4], np.int32), np.array([3, 1], np.int32))
 
 
+def spec(dimension: int, per_token: bool) -> EngineSpec:
+    return EngineSpec("echo", None, dimension, per_token, threads=1, gpu_memory_fraction=0.5)
+
+
 def test_vectors_of_texts_are_handed_on() -> None:
     answer = np.arange(8.0).reshape(2, 4)
     engine = Recorder(answer)
-    assert compute(engine, two_rows(), per_token=False) is answer
+    assert compute(engine, two_rows(), spec(4, per_token=False)) is answer
     assert engine.asked[0].ids.tolist() == [[5, 6, 7], [8, 0, 0]]
 
 
 def test_vectors_of_tokens_are_handed_on_without_those_of_the_padding() -> None:
     answer = np.arange(12.0).reshape(2, 3, 2)
-    vectors = compute(Recorder(answer), two_rows(), per_token=True)
+    vectors = compute(Recorder(answer), two_rows(), spec(2, per_token=True))
     np.testing.assert_array_equal(vectors, [[0, 1], [2, 3], [4, 5], [6, 7]])
 
 
@@ -56,12 +60,15 @@ def test_vectors_of_tokens_are_handed_on_without_those_of_the_padding() -> None:
         ((3, 4), False),
         ((2, 4, 4), True),
         ((2,), True),
+        ((2, 5), False),
+        ((2, 3, 5), True),
     ],
 )
 def test_a_wrong_shape_is_an_error(shape: Tuple[int, ...], per_token: bool) -> None:
-    with pytest.raises(EngineError, match="2 rows of 3 tokens") as raised:
-        compute(Recorder(np.zeros(shape)), two_rows(), per_token)
-    assert str(shape) in str(raised.value)
+    expected = (2, 3, 4) if per_token else (2, 4)
+    with pytest.raises(EngineError) as raised:
+        compute(Recorder(np.zeros(shape)), two_rows(), spec(4, per_token))
+    assert "of shape %s, not %s" % (shape, expected) in str(raised.value)
 
 
 @pytest.mark.parametrize(("max_length", "lengths"), [(512, [8, 16]), (10, [8, 10]), (4, [4, 4])])

@@ -1,0 +1,27 @@
+"""Network addresses: binding sockets to them, and telling which are this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import zmq
+
+__all__ = ["bind_tcp", "is_loopback"]
+
+
+def bind_tcp(socket: zmq.Socket, host: str, port: int) -> None:
+    """Bind to a host name, an IPv4 or an IPv6 address."""
+    if ":" in host:
+        socket.setsockopt(zmq.IPV6, 1)
+        host = "[%s]" % host
+    socket.bind("tcp://%s:%d" % (host, port))
+
+
+def is_loopback(peer: str) -> bool:
+    """Whether the address of a connection's other end is this machine's own."""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])  # without an IPv6 zone
+    except ValueError:
+        return False  # ZeroMQ doesn't know, as for sockets that are no TCP
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
