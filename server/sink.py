@@ -71,6 +71,8 @@ class Sink:
             ready = dict(poller.poll(TICK_MS if self._delivery.needs_ticks else None))
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
+                    while self._results.poll(0):  # the others' last words
+                        self._read_results()
                     return
                 if command["command"] == "flush":
                     self._flush_after = command["accepted"]

@@ -5,7 +5,7 @@ The order of stopping, so that every request that was accepted is answered:
 1. the ventilator takes no new requests and finishes those it has, or answers them with an error
    when the time for it is over;
 2. the sink sends the last reply;
-3. all processes are told to stop, and killed if they don't;
+3. the processes are told to stop, one kind after the other, and killed if they don't;
 4. the sockets' directory is removed.
 """
 
@@ -243,11 +243,13 @@ class Supervisor:
         return None
 
     def _end_all(self) -> None:
+        """Step 3, in the direction of a request: each process sends its last words to the next."""
+        patience = EXIT_TIMEOUT if self._stops_asked < 2 else 0.5
         for role in ("ventilator", "worker", "sink"):
             self._tell(role, "stop")
-        children = list(self._children.values())
-        for child in end(children, EXIT_TIMEOUT if self._stops_asked < 2 else 0.5):
-            logger.warning("%s didn't stop and was killed", child.name)
+            children = [child for child in self._children.values() if child.role == role]
+            for child in end(children, patience):
+                logger.warning("%s didn't stop and was killed", child.name)
 
 
 def _socket_directory() -> str:

@@ -96,6 +96,7 @@ class Ventilator:
             ready = dict(poller.poll(TICK_MS if self._accepted or self._is_stopping else None))
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
+                    self._refuse_the_rest()
                     return
                 self._obey(command)
             if self._workers in ready:
@@ -121,10 +122,16 @@ class Ventilator:
         if command["command"] == "worker_lost":
             self._schedule(work.WorkerLost(command["worker"].encode("ascii"), command["reason"]))
         elif command["command"] == "drain":
-            # No new connections; on those that are there, requests get an error from now on.
-            self._requests.unbind(self._requests.getsockopt(zmq.LAST_ENDPOINT))
+            # Not unbound: that would cut the connections, and what is on its way lost in silence.
+            # Requests get an error from now on.
             self._is_stopping = True
             self._drain_until = time.monotonic() + command["timeout"]
+
+    def _refuse_the_rest(self) -> None:
+        """Answer what has come since the last look; what comes later finds nobody."""
+        self._is_stopping = True
+        while self._requests.poll(0):
+            self._read_requests()
 
     def _report_drained(self) -> None:
         """Once everything that was accepted has ended, or its time is over, say so."""
