@@ -21,7 +21,8 @@ from bert_serving.client.checks import (
 from bert_serving.client.connection import Connection
 from bert_serving.client.exchange import Exchange
 from bert_serving.client.feeder import BatchFeeder
-from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Texts, encode_texts
+from bert_serving.client.frames import encode_texts
+from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Texts
 from bert_serving.client.requests import Inbox
 from bert_serving.client.responses import Response, concatenate, info_of, response_of
 from bert_serving.client.version import __version__

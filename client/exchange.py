@@ -15,14 +15,8 @@ from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from bert_serving.client.connection import Connection
 from bert_serving.client.errors import ClientClosed, ClientForked, ProtocolError, RequestTimeout
-from bert_serving.client.protocol import (
-    MalformedMessage,
-    Request,
-    VectorsReply,
-    decode_reply,
-    encode_request,
-    identity_of,
-)
+from bert_serving.client.frames import decode_reply, encode_request
+from bert_serving.client.protocol import MalformedMessage, Request, VectorsReply, identity_of
 from bert_serving.client.requests import Inbox, RequestLedger
 
 __all__ = ["Exchange"]

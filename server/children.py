@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Optional
 
@@ -55,11 +56,9 @@ def spawn(
         env=dict(os.environ, TOKENIZERS_PARALLELISM="false"),
     )
     assert process.stdin is not None
-    try:
+    with suppress(BrokenPipeError):  # it died at once; whoever watches it sees that
         process.stdin.write(json.dumps(order).encode("utf-8") + b"\n")
         process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it died at once; whoever watches it sees that
     return Child(role, name, identity, process)
 
 

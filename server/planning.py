@@ -11,9 +11,10 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from bert_serving.graph_opt.pooling import GraphOptions, output_dimension
 from bert_serving.graph_opt.sources import ModelSource
-from bert_serving.server.arguments import AUTO, POOLING_CODES, get_args_parser
+from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.engines.echo import DIMENSION
 from bert_serving.server.errors import StartupError
+from bert_serving.server.model_flags import AUTO, POOLING_CODES
 from bert_serving.server.tokenization import TokenizerSettings
 
 __all__ = ["SequencePlan", "plan_echo", "plan_model", "reported_config", "unheeded_flags"]

@@ -17,10 +17,10 @@ from bert_serving.graph_opt import cache
 from bert_serving.graph_opt.errors import GraphOptError
 from bert_serving.graph_opt.sources import ModelSource, read_model
 from bert_serving.server import models
-from bert_serving.server.arguments import AUTO
 from bert_serving.server.devices import assign, cpu_threads, cuda_is_installed, list_gpus
 from bert_serving.server.errors import StartupError
 from bert_serving.server.logs import colors_wanted, stage
+from bert_serving.server.model_flags import AUTO
 from bert_serving.server.planning import (
     SequencePlan,
     plan_echo,

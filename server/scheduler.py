@@ -93,10 +93,6 @@ class Scheduler:
         queued = sum(len(request.queue) for request in self._requests.values())
         return queued + sum(len(rows) for _, rows in self._again)
 
-    def is_open(self, handle: int) -> bool:
-        """Whether the request still has rows to compute."""
-        return handle in self._requests
-
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
         ended: List[Action] = []

@@ -11,7 +11,8 @@ from typing import Any, Optional, Type
 
 import zmq
 
-from bert_serving.client.protocol import TERMINATION, Request, encode_request
+from bert_serving.client.frames import encode_request
+from bert_serving.client.protocol import TERMINATION, Request
 from bert_serving.server.errors import ServerError
 from bert_serving.server.logs import set_up_logging
 from bert_serving.server.preparation import prepare

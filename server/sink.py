@@ -9,6 +9,7 @@ from typing import Any, List, Optional, Tuple
 import zmq
 
 from bert_serving.client import protocol
+from bert_serving.client.frames import error_frames, info_frames, vectors_frames
 from bert_serving.server import delivery
 from bert_serving.server.addresses import bind_tcp
 from bert_serving.server.assembly import Assembly, Complete, Outcome
@@ -124,8 +125,8 @@ class Sink:
 
     def _replies(self, message: Message) -> List[Tuple[bytes, List[Any]]]:
         if isinstance(message, Info):
-            frames = protocol.info_frames(message.client, message.request_id, message.info)
-            return [(message.client, frames)]
+            reply = info_frames(message.client, message.request_id, message.info)
+            return [(message.client, reply)]
         assert isinstance(message, (Part, Registered, RequestFailed, Dropped))
         return [(o.client, reply_frames(o)) for o in self._assembly.handle(message)]
 
@@ -161,7 +162,5 @@ class Sink:
 def reply_frames(outcome: Outcome) -> List[Any]:
     """The frames of a request's one reply."""
     if isinstance(outcome, Complete):
-        return protocol.vectors_frames(
-            outcome.client, outcome.request_id, outcome.array, outcome.tokens
-        )
-    return protocol.error_frames(outcome.client, outcome.request_id, outcome.kind, outcome.message)
+        return vectors_frames(outcome.client, outcome.request_id, outcome.array, outcome.tokens)
+    return error_frames(outcome.client, outcome.request_id, outcome.kind, outcome.message)

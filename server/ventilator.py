@@ -14,6 +14,7 @@ import numpy as np
 import zmq
 
 from bert_serving.client import protocol
+from bert_serving.client.frames import decode_request, parse_texts
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
 from bert_serving.server.addresses import bind_tcp, is_loopback
@@ -152,7 +153,7 @@ class Ventilator:
                 return
             frames = self._requests.recv_multipart(copy=False)
             try:
-                request = protocol.decode_request([frame.buffer for frame in frames])
+                request = decode_request([frame.buffer for frame in frames])
                 self._take(request, frames[0])
             except MalformedMessage as error:
                 self._refuse(error)
@@ -179,7 +180,7 @@ class Ventilator:
             message = "the server is stopping and takes no new requests"
             self._fail(None, request.identity, request.request_id, ErrorKind.SHUTTING_DOWN, message)
             return
-        texts, is_tokenized = protocol.parse_texts(request)
+        texts, is_tokenized = parse_texts(request)
         now = time.monotonic()
         self._handles += 1
         accepted = Accepted(self._handles, request, texts, is_tokenized)

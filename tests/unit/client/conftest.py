@@ -11,16 +11,8 @@ import pytest
 import zmq
 
 from bert_serving.client import BertClient, __version__
-from bert_serving.client.protocol import (
-    SHOW_CONFIG,
-    SHOW_STATUS,
-    Request,
-    decode_request,
-    info_frames,
-    parse_texts,
-    topic_of,
-    vectors_frames,
-)
+from bert_serving.client.frames import decode_request, info_frames, parse_texts, vectors_frames
+from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Request, topic_of
 
 JOIN_SECONDS = 10.0
 Frames = List[bytes]

@@ -16,7 +16,8 @@ from bert_serving.client import (
     RequestTimeout,
     Response,
 )
-from bert_serving.client.protocol import ErrorKind, error_frames, topic_of
+from bert_serving.client.frames import error_frames
+from bert_serving.client.protocol import ErrorKind, topic_of
 
 
 @pytest.fixture(params=["ours", "1.10"])

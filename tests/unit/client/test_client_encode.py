@@ -28,7 +28,8 @@ from bert_serving.client import (
     WorkerFailed,
     __version__,
 )
-from bert_serving.client.protocol import ErrorKind, error_frames, info_frames, topic_of
+from bert_serving.client.frames import error_frames, info_frames
+from bert_serving.client.protocol import ErrorKind, topic_of
 
 
 @pytest.fixture(params=["ours", "1.10"])

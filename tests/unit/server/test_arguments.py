@@ -8,12 +8,8 @@ from typing import Any, List
 import pytest
 
 from bert_serving.server import helper
-from bert_serving.server.arguments import (
-    AUTO,
-    POOLING_CODES,
-    get_args_parser,
-    get_shutdown_parser,
-)
+from bert_serving.server.arguments import get_args_parser, get_shutdown_parser
+from bert_serving.server.model_flags import AUTO, POOLING_CODES
 
 #: Flag of 1.10, words of an example, attribute, value of the example.
 FLAGS = [
