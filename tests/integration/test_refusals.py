@@ -6,12 +6,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import signal
 import socket
+import subprocess
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 import pytest
-from support import port_flags, run_start
+from support import PATIENCE, command, environment, port_flags, run_start
 
 Damage = Callable[[Path], None]
 
@@ -204,3 +206,27 @@ def test_an_engine_that_is_not_installed(google: Path, tmp_path: Path) -> None:
     )
     flags = ["-model_dir", str(google), "-engine", "onnxruntime"]
     refused(flags, tmp_path, "onnxruntime", "pip install", PYTHONPATH=str(hidden))
+
+
+@needs_onnx
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_leaves_nothing(number: int, google: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    process = subprocess.Popen(
+        command("start") + ["-model_dir", str(google), "-cpu"] + port_flags(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        env=environment(BERT_SERVING_CACHE=str(cache)),
+    )
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert "model: " in first  # now the graph is being optimized
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert output == ""
+    assert "Traceback" not in errors
+    graphs = cache / "graphs"
+    assert not graphs.exists() or not [path for path in graphs.iterdir() if path.name[0] == "."]
