@@ -109,11 +109,13 @@ class BertServer(threading.Thread):
         """Ask the service to stop and return; for signal handlers. ``at_once``: without answers
         to what is under way.
         """
-        if self.is_alive():
-            self._supervisor.stop(at_once)
+        self._supervisor.stop(at_once)
 
     def close(self) -> None:
         """Stop the service and wait until all its processes are gone."""
+        if self.ident is None:  # never started
+            self._supervisor.close()
+            return
         self.stop()
         self.join()
 

@@ -36,6 +36,8 @@ DRAIN_TIMEOUT = 5.0
 #: Seconds for the sink's last replies, and for a process to exit.
 FLUSH_TIMEOUT = 3.0
 EXIT_TIMEOUT = 3.0
+#: Seconds in which a process's last report is read after it has exited.
+LAST_WORD_TIMEOUT = 0.5
 #: How often the processes are looked at.
 WATCH_MS = 100
 #: Seconds before a lost worker is replaced: doubled each time it dies young, up to the longest.
@@ -66,7 +68,8 @@ class Supervisor:
         self._is_ready = False
         # Made here rather than in run(), for stop() may come before the thread has begun.
         self._wake_up_fd, self._stop_fd = os.pipe()
-        self._stop_lock = threading.Lock()
+        # Reentrant, for a signal handler may interrupt stop() itself.
+        self._stop_lock = threading.RLock()
         self._is_closed = False
         self._stops_asked = 0
 
@@ -103,11 +106,12 @@ class Supervisor:
             shutil.rmtree(directory)
 
     def close(self) -> None:
-        """Free what stop() needs; only after run() has returned."""
+        """Free what stop() needs; only after run() has returned. Safe to call twice."""
         with self._stop_lock:
-            self._is_closed = True
-            os.close(self._wake_up_fd)
-            os.close(self._stop_fd)
+            if not self._is_closed:
+                self._is_closed = True
+                os.close(self._wake_up_fd)
+                os.close(self._stop_fd)
 
     # ------------------------------------------------------------------------------- serving
 
@@ -189,10 +193,12 @@ class Supervisor:
                 self._start_worker(slot)
 
     def _raise_last_word(self, child: Child) -> None:
-        """A process that failed says why before it exits; its report may come after that."""
-        for sender, event in self._wait(200):
-            if sender is child and event["event"] == "failed":
-                self._note_failed(child, event["message"])
+        """A process that failed says why before it exits; its report may be read after that."""
+        deadline = time.monotonic() + LAST_WORD_TIMEOUT
+        while time.monotonic() < deadline:
+            for sender, event in self._wait(WATCH_MS):
+                if sender is child and event["event"] == "failed":
+                    self._note_failed(child, event["message"])
 
     def _lose_worker(self, child: Child, reason: str, now: float) -> None:
         slot = self._slots[int(child.name.split("-")[1])]

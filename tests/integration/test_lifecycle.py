@@ -190,13 +190,24 @@ def test_a_port_that_is_taken_after_the_check(monkeypatch: pytest.MonkeyPatch) -
             pass
 
 
-def test_close_without_start_and_twice() -> None:
+def test_close_twice_and_without_a_start() -> None:
     server = BertServer(get_args_parser().parse_args(port_flags() + ["-engine", "echo"]))
     server.start()
     server.wait_until_ready()
     server.close()
     server.close()
     assert not server.is_ready.is_set()
+    never_started = BertServer(get_args_parser().parse_args(port_flags() + ["-engine", "echo"]))
+    never_started.close()
+    never_started.close()
+
+
+def test_a_stop_that_comes_before_the_start() -> None:
+    server = BertServer(get_args_parser().parse_args(port_flags() + ["-engine", "echo"]))
+    server.stop()
+    server.start()
+    server.join(PATIENCE)
+    assert not server.is_alive()
 
 
 def test_a_program_without_a_guard_around_its_main_part(tmp_path: Any) -> None:
