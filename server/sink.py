@@ -135,11 +135,9 @@ class Sink:
         while pending:
             action = pending.pop(0)
             if isinstance(action, delivery.GoneAway):
-                logger.debug("client %r is gone", action.client)
-                if action.lost:
-                    logger.warning(
-                        "client %r went away; %d replies to it are lost", action.client, action.lost
-                    )
+                logger.debug(
+                    "client %r is gone, and %d replies to it dropped", action.client, action.lost
+                )
                 self._events.send_multipart(Gone(action.client).frames())
                 continue
             outcome: delivery.Event
