@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import uuid
@@ -12,24 +11,13 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import zmq
 
+from bert_serving.benchmarks.startup import free_ports
 from bert_serving.client import BertClient
 from bert_serving.server import BertServer
 from bert_serving.server.helper import get_args_parser
 
 #: Seconds after which something that should happen at once counts as failed.
 PATIENCE = 20
-
-
-def free_ports(count: int = 2) -> List[int]:
-    """Ports that nobody listens on; taken at the same time, so they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def port_flags() -> List[str]:
