@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def main() -> int:
     """Run one role until it is told to stop; the exit status is 0 if it was."""
     # Ctrl-C is the supervisor's business, which stops us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    allow_many_connections()
     order = json.loads(sys.stdin.buffer.readline())
     spec = ServiceSpec.from_json(order["spec"])
     set_up_logging(order["name"].upper(), spec.verbose, spec.use_color)
@@ -51,6 +53,16 @@ def main() -> int:
         link.close()
         context.term()
     return 1
+
+
+def allow_many_connections() -> None:
+    """Raise the limit of open files, of which every client takes one, as far as the system lets.
+
+    The usual limit of 1,024 is meant for programs that use select(), which ZeroMQ doesn't.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List
+from contextlib import ExitStack, contextmanager
+from typing import Any, Callable, Iterator, List, Optional
 
 import numpy as np
 import psutil
@@ -33,7 +35,7 @@ def wait_for(condition: Callable[[], Any], what: str) -> None:
 class Started:
     """bert-serving-start as a process of its own."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, before: Optional[Callable[[], None]] = None) -> None:
         self.port, self.port_out = free_ports()
         ports = ["-port", str(self.port), "-port_out", str(self.port_out)]
         self.process = subprocess.Popen(
@@ -42,6 +44,7 @@ class Started:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             universal_newlines=True,
+            preexec_fn=before,
         )
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -61,8 +64,8 @@ class Started:
 
 
 @contextmanager
-def started(*flags: str) -> Iterator[Started]:
-    service = Started(*flags)
+def started(*flags: str, before: Optional[Callable[[], None]] = None) -> Iterator[Started]:
+    service = Started(*flags, before=before)
     try:
         yield service
     finally:
@@ -96,6 +99,23 @@ def test_what_was_accepted_is_answered_before_the_end() -> None:
         assert vectors.shape == (4000, 768)
         service.finish()
     assert service.process.returncode == 0
+
+
+def few_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+
+
+def test_more_connections_than_the_usual_limit_of_files() -> None:
+    """Silent ones, on both ports; a client gets through all the same."""
+    with started("-engine", "echo", before=few_files) as service, ExitStack() as silent:
+        for port in (service.port, service.port_out):
+            for _ in range(200):
+                silent.enter_context(socket.create_connection(("127.0.0.1", port)))
+        with service.client(timeout=PATIENCE * 1000) as client:
+            assert client.encode(["hello"]).shape == (1, 768)
+        service.process.send_signal(signal.SIGTERM)
+        service.finish()
 
 
 def test_terminate_command() -> None:
