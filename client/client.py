@@ -21,7 +21,7 @@ from bert_serving.client.checks import (
 from bert_serving.client.connection import Connection
 from bert_serving.client.exchange import Exchange
 from bert_serving.client.feeder import BatchFeeder
-from bert_serving.client.frames import encode_texts
+from bert_serving.client.frames import MAX_TIMEOUT, encode_texts
 from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Texts
 from bert_serving.client.requests import Inbox
 from bert_serving.client.responses import Response, concatenate, info_of, response_of
@@ -191,7 +191,9 @@ class BertClient:
             warn_of_tokens()
         seconds = self._seconds
         # So that the server doesn't compute what nobody waits for; 1.10 doesn't know headers.
-        header = {"timeout": seconds} if seconds and self._server_protocol >= 2 else None
+        header = None
+        if seconds and self._server_protocol >= 2:
+            header = {"timeout": min(seconds, MAX_TIMEOUT)}
         taken = self._exchange.ask(payload, len(texts), header, seconds)
         response = response_of(*taken, self.output_fmt)
         if show_tokens and self.token_info_available:

@@ -57,6 +57,8 @@ __all__ = [
 #: 20 digits hold any unsigned 64-bit number.
 MAX_DIGITS = 20
 MAX_HEADER_BYTES = 64 * 1024
+#: Seconds; about 30 years.
+MAX_TIMEOUT = 1e9
 
 Frame = Union[bytes, bytearray, memoryview]
 
@@ -185,6 +187,13 @@ def _digits(frame: Frame, what: str, identity: bytes, request_id: Optional[int])
     return int(value)
 
 
+def _is_duration(value: object) -> bool:
+    """Whether a value out of JSON, where numbers may be as large as they like, is one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 < value <= MAX_TIMEOUT
+
+
 def _parse_header(frame: Frame, identity: bytes, request_id: int) -> Mapping[str, Any]:
     if len(frame) > MAX_HEADER_BYTES:
         raise MalformedMessage(
@@ -205,10 +214,10 @@ def _parse_header(frame: Frame, identity: bytes, request_id: int) -> Mapping[str
             request_id,
         )
     timeout = header.get("timeout")
-    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and timeout > 0):
+    if timeout is not None and not _is_duration(timeout):
         raise MalformedMessage(
-            "the header's timeout must be a positive number of seconds, but is %r" % (timeout,),
+            "the header's timeout must be a positive number of seconds, but is %s"
+            % _shorten_text(repr(timeout)),
             identity,
             request_id,
         )

@@ -152,11 +152,25 @@ class Ventilator:
             if not self._requests.poll(0):
                 return
             frames = self._requests.recv_multipart(copy=False)
+            request: Optional[Request] = None
+            handles = self._handles
             try:
                 request = decode_request([frame.buffer for frame in frames])
                 self._take(request, frames[0])
             except MalformedMessage as error:
                 self._refuse(error)
+            except Exception as error:
+                # A bug; but one request must not be the end for all.
+                logger.exception("a bug in taking a request")
+                self._own_up(request, self._handles if self._handles > handles else None, error)
+
+    def _own_up(self, request: Optional[Request], handle: Optional[int], error: Exception) -> None:
+        """Answer a request that a bug kept from being served, whether it was accepted or not."""
+        message = "a bug of the server's: %s" % type(error).__name__
+        if handle in self._accepted:
+            self._schedule(work.Rejected(handle, ErrorKind.INTERNAL, message))
+        elif request is not None:
+            self._fail(None, request.identity, request.request_id, ErrorKind.INTERNAL, message)
 
     def _refuse(self, error: MalformedMessage) -> None:
         self._statistics.count_error("malformed")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Tuple
+from random import Random
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
 import zmq
-from support import RawClient
+from support import PATIENCE, RawClient
 
 from bert_serving.client import BertClient
 from bert_serving.server import BertServer
@@ -80,6 +81,61 @@ def test_others_are_not_disturbed(echo_server: BertServer, connect: Connect, cas
         sender.send(sender.identity, b'["hello"]', b"8", b"1")
         assert sender.receive()[3] == b"8"
     assert malformed_count(observer) == before + 1
+
+
+def any_text(random: Random) -> str:
+    """Of ASCII, accents, controls, CJK, lone surrogates and emoji."""
+    ranges = [(0x20, 0x7F), (0, 0x300), (0x4E00, 0x4F00), (0xD800, 0xE000), (0x1F600, 0x1F650)]
+    length = random.randrange(30)
+    return "".join(chr(random.randrange(*random.choice(ranges))) for _ in range(length))
+
+
+def any_value(random: Random, depth: int = 0) -> Any:
+    """Of what JSON can say, mostly something like a list of texts."""
+    if depth > 3 or random.random() < 0.4:
+        odd = [float("nan"), float("inf"), 10**400, -1, None, True, "a ||| b", " ||| ", ["|||"]]
+        return any_text(random) if random.random() < 0.7 else random.choice(odd)
+    if random.random() < 0.1:
+        return {any_text(random): any_value(random, depth + 1)}
+    return [any_value(random, depth + 1) for _ in range(random.randrange(5))]
+
+
+def any_frames(random: Random, identity: bytes, number: int) -> List[bytes]:
+    value = any_value(random)
+    payload = bytearray(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    if random.random() < 0.2:
+        payload[random.randrange(len(payload))] = random.randrange(256)
+    rows = len(value) if isinstance(value, list) else random.randrange(3)
+    odd_ids = [b"", b"-1", b"9" * 25, b"1e3"]
+    frames = [
+        identity if random.random() < 0.9 else any_text(random).encode("utf-8", "replace"),
+        bytes(payload),
+        b"%d" % number if random.random() < 0.9 else random.choice(odd_ids),
+        b"%d" % rows,
+    ]
+    if random.random() < 0.3:
+        header = {"timeout": random.choice([1e-9, 1e999, 10**400, "1", None, [1]])}
+        frames.append(json.dumps(header).encode("ascii"))
+    return frames[: random.randrange(1, 6)] if random.random() < 0.1 else frames
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_comes_the_service_goes_on(
+    echo_server: BertServer, connect: Connect, seed: int
+) -> None:
+    random = Random(seed)
+    observer = connect(timeout=PATIENCE * 1000)
+    with RawClient(echo_server) as sender:
+        for number in range(1500):
+            sender.send(*any_frames(random, sender.identity, number))
+            while sender.receiver.poll(0):
+                sender.receiver.recv_multipart()
+        # Sent last on the same connection, answered after all of it was read.
+        sender.send(sender.identity, b'["the end"]', b"123456", b"1")
+        while sender.receive()[-1] != b"123456":
+            pass
+    assert observer.encode(["still there"]).shape == (1, 768)
+    assert "internal" not in observer.server_status["statistic"]["num_error"]
 
 
 def test_subscribing_to_everything_reads_nothing(echo_server: BertServer, connect: Connect) -> None:

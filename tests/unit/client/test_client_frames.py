@@ -278,3 +278,43 @@ def test_malformed_replies(frames: List[bytes], message: str, request_id: Option
 def test_any_frames_are_a_reply_or_malformed(frames: List[bytes], request_id: int) -> None:
     with contextlib.suppress(MalformedMessage):
         decode_reply([*frames, b"%d" % request_id])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=8,
+)
+headers = st.dictionaries(st.sampled_from(["timeout", "other"]), json_values)
+
+
+def dumped(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+@given(
+    st.lists(st.binary(max_size=12), max_size=7)
+    | st.tuples(
+        identities | st.binary(max_size=3),
+        st.binary(max_size=20) | json_values.map(dumped),
+        st.integers(-5, 10**25).map(b"%d".__mod__) | st.binary(max_size=3),
+        st.integers(0, 4).map(b"%d".__mod__),
+        headers.map(dumped) | st.binary(max_size=10),
+    )
+)
+@example((b"me", b'["a"]', b"1", b"1", b'{"timeout": 1%s}' % (b"0" * 400)))
+@example((b"me", b'["a"]', b"1", b"1", b'{"timeout": 1e999}'))
+@example((b"me", b'["a"]', b"1", b"1", b'{"timeout": NaN}'))
+def test_whatever_comes_is_a_request_or_malformed(frames: Any) -> None:
+    problem = ""
+    try:
+        request = decode_request(frames)
+        assert request.timeout is None or 0 < request.timeout < 1e10
+        texts, is_tokenized = parse_texts(request)
+    except MalformedMessage as error:
+        problem = str(error)
+    assert len(problem) < 600
+    if not problem:
+        assert len(texts) == request.rows > 0
+        rows = texts if is_tokenized else [texts]
+        assert all(isinstance(text, str) for row in rows for text in row)
