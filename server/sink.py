@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 TICK_MS = 20
 #: Replies that ZeroMQ holds for one client; more wait here, in its outbox.
 REPLIES_IN_PIPE = 64
+#: First byte of what an XPUB socket reads of a subscription.
+SUBSCRIBE, UNSUBSCRIBE = b"\1", b"\0"
 #: How many messages are handled before the other sockets get their turn.
 BURST = 100
 
@@ -98,19 +100,22 @@ class Sink:
         """
         while self._clients.poll(0):
             frame = self._clients.recv()
-            client = frame[1:]
+            kind, client = frame[:1], frame[1:]
             try:
                 protocol.check_identity(client)
             except ValueError as error:
                 logger.warning("refused a subscription: %s", error)
                 continue
             event: delivery.Event
-            if frame[:1] == b"\1":
+            if kind == SUBSCRIBE:
                 self._clients.setsockopt(zmq.SUBSCRIBE, protocol.topic_of(client))
                 event = delivery.Subscribed(client)
-            else:
+            elif kind == UNSUBSCRIBE:
                 self._clients.setsockopt(zmq.UNSUBSCRIBE, protocol.topic_of(client))
                 event = delivery.Unsubscribed(client)
+            else:
+                logger.warning("a client sent %d bytes to the port for results", len(frame))
+                continue
             logger.debug("%s from client %r", type(event).__name__.lower(), client)
             self._perform(self._delivery.handle(event, time.monotonic()))
 

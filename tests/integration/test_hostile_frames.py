@@ -160,6 +160,25 @@ def test_subscribing_to_everything_reads_nothing(echo_server: BertServer, connec
     context.term()
 
 
+def test_messages_to_the_port_for_results(echo_server: BertServer, connect: Connect) -> None:
+    """They are neither subscriptions nor the end of somebody else's."""
+    client = connect(identity=b"somebody")
+    context = zmq.Context()
+    sender = context.socket(zmq.XSUB)
+    sender.setsockopt(zmq.LINGER, 0)
+    sender.connect("tcp://127.0.0.1:%d" % echo_server.spec.port_out)
+    sender.send(b"\1" + b"me")
+    for frames in ([b"xsomebody"], [b""], [b"\2", b"more"], [b"\xff" * 1000]):
+        sender.send_multipart(frames)
+    # The same connection reads its own replies after all of that was read.
+    with RawClient(echo_server, identity=b"other") as asker:
+        asker.send(b"me", b"SHOW_CONFIG", b"1", b"0")
+        assert sender.poll(PATIENCE * 1000)
+    assert client.encode(["still there"]).shape == (1, 768)
+    sender.close()
+    context.term()
+
+
 def test_a_slow_reader_keeps_nobody_waiting(echo_server: BertServer, connect: Connect) -> None:
     texts = json.dumps(["some text"] * 500).encode("ascii")
     with RawClient(echo_server) as slow:
