@@ -1,4 +1,4 @@
-"""Network addresses: binding sockets to them, and telling which are this machine."""
+"""Network addresses: binding and connecting sockets to them, and telling which are this machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import ipaddress
 
 import zmq
 
-__all__ = ["bind_tcp", "is_loopback"]
+__all__ = ["bind_tcp", "connect_tcp", "is_loopback"]
 
 
 def bind_tcp(socket: zmq.Socket, host: str, port: int) -> None:
     """Bind to a host name, an IPv4 or an IPv6 address."""
+    socket.bind(_endpoint(socket, host, port))
+
+
+def connect_tcp(socket: zmq.Socket, host: str, port: int) -> None:
+    """Connect to a host name, an IPv4 or an IPv6 address."""
+    socket.connect(_endpoint(socket, host, port))
+
+
+def _endpoint(socket: zmq.Socket, host: str, port: int) -> str:
     if ":" in host:
         socket.setsockopt(zmq.IPV6, 1)
-        host = "[%s]" % host
-    socket.bind("tcp://%s:%d" % (host, port))
+        host = "[%s]" % host.strip("[]")
+    return "tcp://%s:%d" % (host, port)
 
 
 def is_loopback(peer: str) -> bool:

@@ -28,6 +28,12 @@ class Child:
     started: float = field(default_factory=time.monotonic)
     is_ready: bool = False
 
+    def close_input(self) -> None:
+        """Tell the process that its supervisor is gone, which it takes as its own end."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # what a process that died at once didn't read
+            self.process.stdin.close()
+
 
 def spawn(
     role: str,
@@ -67,8 +73,7 @@ def end(children: List[Child], patience: float) -> List[Child]:
     deadline = time.monotonic() + patience
     stubborn = []
     for child in children:
-        assert child.process.stdin is not None
-        child.process.stdin.close()
+        child.close_input()
     for child in children:
         try:
             child.process.wait(max(0.0, deadline - time.monotonic()))

@@ -13,6 +13,7 @@ import zmq
 
 from bert_serving.client.frames import encode_request
 from bert_serving.client.protocol import TERMINATION, Request
+from bert_serving.server.addresses import connect_tcp
 from bert_serving.server.errors import ServerError
 from bert_serving.server.logs import set_up_logging
 from bert_serving.server.preparation import prepare
@@ -130,7 +131,7 @@ class BertServer(threading.Thread):
             requests.setsockopt(zmq.IMMEDIATE, 1)
             requests.setsockopt(zmq.SNDTIMEO, args.timeout)
             requests.setsockopt(zmq.LINGER, args.timeout)
-            requests.connect("tcp://%s:%d" % (args.ip, args.port))
+            connect_tcp(requests, args.ip, args.port)
             try:
                 requests.send_multipart(encode_request(Request(b"0", TERMINATION, 0)))
             except zmq.Again as error:

@@ -208,8 +208,7 @@ class Supervisor:
         slot.restart_at = now + slot.back_off
         logger.error("%s; it is replaced in %.1f s", reason, slot.back_off)
         slot.back_off = min(slot.back_off * 2, LONGEST_BACK_OFF)
-        assert child.process.stdin is not None
-        child.process.stdin.close()
+        child.close_input()
         self._tell("ventilator", "worker_lost", worker=child.identity, reason=reason)
 
     # ------------------------------------------------------------------------------ stopping
