@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Iterator
+
+import pytest
+import zmq
+from support import PATIENCE
+from unit.server.support import Hub, receive
+
+from bert_serving.server.link import Link, Orphaned
+
+
+@pytest.fixture
+def control(hub: Hub, socket_directory: str) -> zmq.Socket:
+    """The supervisor's socket."""
+    socket = hub.socket(zmq.ROUTER)
+    # A command to a process that isn't connected yet fails loudly instead of being lost.
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.bind("ipc://%s/control" % socket_directory)
+    return socket
+
+
+@pytest.fixture
+def link(hub: Hub, control: zmq.Socket, stdin: Any) -> Iterator[Link]:
+    """The process's end, once it is connected."""
+    made = Link(hub.context, control.getsockopt_string(zmq.LAST_ENDPOINT), "worker-0.1")
+    made.report("ready")
+    assert receive(control) == [b"worker-0.1", b'{"event": "ready"}']
+    yield made
+    made.close()
+
+
+def tell(control: zmq.Socket, *commands: Dict[str, Any]) -> None:
+    for command in commands:
+        control.send_multipart([b"worker-0.1", json.dumps(command).encode("utf-8")])
+
+
+def poller_of(link: Link) -> zmq.Poller:
+    poller = zmq.Poller()
+    link.register(poller)
+    return poller
+
+
+def test_a_report_names_its_sender_and_carries_values(link: Link, control: zmq.Socket) -> None:
+    link.report("failed", message='no "graph": ünïcode', number=3)
+    identity, payload = receive(control)
+    assert identity == b"worker-0.1"
+    assert json.loads(payload.decode("utf-8")) == {
+        "event": "failed",
+        "message": 'no "graph": ünïcode',
+        "number": 3,
+    }
+
+
+def test_reports_arrive_in_order(link: Link, control: zmq.Socket) -> None:
+    for number in range(20):
+        link.report("step", number=number)
+    numbers = [json.loads(receive(control)[1].decode("utf-8"))["number"] for _ in range(20)]
+    assert numbers == list(range(20))
+
+
+def test_commands_that_come_together_are_all_read(hub: Hub, stdin: Any) -> None:
+    # Within the process what is sent has arrived; between two, nobody could tell.
+    control = hub.socket(zmq.ROUTER)
+    control.bind("inproc://control")
+    link = Link(hub.context, "inproc://control", "worker-0.1")
+    try:
+        link.report("ready")
+        receive(control)
+        sent = [{"command": "worker_lost", "worker": "worker-%d.0" % n} for n in range(10)]
+        tell(control, *sent, {"command": "stop"})
+        ready = dict(poller_of(link).poll(PATIENCE * 1000))
+        assert link.commands(ready) == sent + [{"command": "stop"}]
+    finally:
+        link.close()
+
+
+def test_a_command_wakes_a_poller(link: Link, control: zmq.Socket) -> None:
+    poller = poller_of(link)
+    for command in ("drain", "stop"):
+        tell(control, {"command": command, "timeout": 5.0})
+        ready = dict(poller.poll(PATIENCE * 1000))
+        assert link.commands(ready) == [{"command": command, "timeout": 5.0}]
+        assert poller.poll(0) == []
+
+
+def test_nothing_came(link: Link) -> None:
+    poller = poller_of(link)
+    assert poller.poll(0) == []
+    assert link.commands({}) == []
+
+
+def test_the_supervisor_s_end_wakes_a_poller(link: Link, stdin: Any) -> None:
+    poller = poller_of(link)
+    stdin.end()
+    ready = dict(poller.poll(PATIENCE * 1000))
+    assert list(ready) == [stdin.fileno()]
+    with pytest.raises(Orphaned):
+        link.commands(ready)
+
+
+def test_input_is_no_end(link: Link, stdin: Any) -> None:
+    poller = poller_of(link)
+    stdin.write(b"x")
+    ready = dict(poller.poll(PATIENCE * 1000))
+    assert link.commands(ready) == []
+    assert poller.poll(0) == [], "it was read"
+
+
+def test_a_last_word_is_heard(hub: Hub, control: zmq.Socket, stdin: Any) -> None:
+    link = Link(hub.context, control.getsockopt_string(zmq.LAST_ENDPOINT), "sink.0")
+    link.report("failed", message="the port is taken")
+    link.close()
+    assert receive(control) == [b"sink.0", b'{"message": "the port is taken", "event": "failed"}']

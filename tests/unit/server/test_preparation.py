@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import socket
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Tuple
+
+import pytest
+from support import free_ports, port_flags
+
+from bert_serving.graph_opt.config import BertConfig
+from bert_serving.graph_opt.errors import GraphOptError
+from bert_serving.graph_opt.sources import ModelSource
+from bert_serving.server import preparation
+from bert_serving.server.arguments import get_args_parser
+from bert_serving.server.devices import Gpu, cpu_threads
+from bert_serving.server.errors import StartupError
+from bert_serving.server.preparation import CPU_TOKENS, GPU_TOKENS, check_ports, prepare
+from bert_serving.server.spec import ServiceSpec
+
+HF_TINY = Path(__file__).parents[2] / "golden" / "hf" / "hf-tiny"
+
+
+def parse(*flags: str) -> argparse.Namespace:
+    """Flags on free ports, unless they name some themselves."""
+    return get_args_parser().parse_args(port_flags() + list(flags))
+
+
+def prepare_echo(*flags: str) -> ServiceSpec:
+    return prepare(parse("-engine", "echo", *flags))
+
+
+# ---------------------------------------------------------------------------------- ports
+
+
+@contextmanager
+def taken(host: str = "127.0.0.1") -> Iterator[int]:
+    """A port that somebody listens on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind((host, 0))
+        listener.listen(1)
+        yield listener.getsockname()[1]
+
+
+def test_checking_ports_leaves_them_free() -> None:
+    args = parse()
+    check_ports(args)
+    for port in (args.port, args.port_out):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+
+
+def test_one_port_for_both() -> None:
+    with pytest.raises(StartupError, match="-port and -port_out are both 7777"):
+        check_ports(parse("-port", "7777", "-port_out", "7777"))
+
+
+@pytest.mark.parametrize("flag", ["-port", "-port_out"])
+def test_a_taken_port_is_named_with_its_flag(flag: str) -> None:
+    with taken() as port, pytest.raises(StartupError) as raised:
+        check_ports(parse(flag, str(port)))
+    message = str(raised.value)
+    reason = os.strerror(errno.EADDRINUSE)
+    assert message.startswith("can't listen on 127.0.0.1 port %d: %s" % (port, reason))
+    assert message.endswith("name another " + flag)
+
+
+def test_an_ipv6_address() -> None:
+    try:
+        with taken("::1") as port, pytest.raises(StartupError, match="::1 port %d" % port):
+            check_ports(parse("-host", "::1", "-port", str(port)))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    check_ports(parse("-host", "::1"))
+
+
+def test_an_address_of_another_machine() -> None:
+    reason = os.strerror(errno.EADDRNOTAVAIL)
+    with pytest.raises(StartupError, match=r"can't listen on 192\.0\.2\.1 port \d+: " + reason):
+        check_ports(parse("-host", "192.0.2.1"))
+
+
+def test_what_lingers_of_a_server_that_ended_is_no_obstacle() -> None:
+    port = free_ports()[0]
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1)
+        client = socket.create_connection(("127.0.0.1", port))
+        served, _ = listener.accept()
+        served.close()  # the server's side first, so that the wait is at its port
+        assert client.recv(1) == b""
+        client.close()
+    with socket.socket() as strict, pytest.raises(OSError):
+        strict.bind(("127.0.0.1", port))
+    check_ports(parse("-port", str(port)))
+
+
+# ------------------------------------------------------------------------------ the service
+
+
+def test_a_service_without_a_model() -> None:
+    args = parse("-engine", "echo", "-num_worker", "2", "-gpu_memory_fraction", "0.25")
+    spec = prepare(args)
+    assert (spec.host, spec.port, spec.port_out) == ("127.0.0.1", args.port, args.port_out)
+    assert spec.num_worker == 2
+    assert spec.devices == (-1, -1)
+    assert (spec.model, spec.vocabulary) == ("echo", None)
+    engine = spec.engine
+    assert (engine.name, engine.graph, engine.dimension) == ("echo", None, 768)
+    assert (engine.per_token, engine.gpu_memory_fraction) == (False, 0.25)
+    assert engine.threads == cpu_threads(2)
+    assert spec.config["num_worker"] == 2
+    assert ServiceSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("flags", "credits"), [("", 2), ("-prefetch_size 0", 1), ("-prefetch_size 9", 10)]
+)
+def test_batches_that_a_worker_holds(flags: str, credits: int) -> None:
+    assert prepare_echo(*flags.split()).credits == credits
+
+
+def test_what_is_passed_on_as_it_was_named() -> None:
+    flags = "-max_batch_size 64 -priority_batch_size 3 -show_tokens_to_client -verbose "
+    flags += "-pooling_strategy NONE -max_seq_len 12"
+    spec = prepare_echo(*flags.split())
+    assert (spec.max_batch_size, spec.priority_batch_size) == (64, 3)
+    assert spec.show_tokens
+    assert spec.verbose
+    assert spec.fixed_length
+    assert spec.engine.per_token
+    assert spec.tokenizer.max_length == 12
+    default = prepare_echo()
+    assert not default.show_tokens
+    assert not default.verbose
+    assert not default.fixed_length
+
+
+def test_a_model_that_echo_takes_its_tokens_from() -> None:
+    spec = prepare_echo("-model_dir", str(HF_TINY))
+    assert spec.model == str(HF_TINY)
+    assert spec.vocabulary == str(HF_TINY / "vocab.txt")
+    assert (spec.engine.graph, spec.engine.dimension) == (None, 64)
+    assert spec.tokenizer.max_length == 64
+
+
+def test_flags_without_effect_are_told(log: Any) -> None:
+    prepare_echo("-xla", "-http_port", "8080")
+    told = log.text
+    assert "warning: -xla has no effect" in told
+    assert "warning: -http_port has no effect" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_told"),
+    [
+        ("-mask_cls_sep -pooling_strategy LAST_TOKEN", True),
+        ("-mask_cls_sep -pooling_strategy SEP_TOKEN", True),
+        ("-mask_cls_sep", False),
+        ("-pooling_strategy LAST_TOKEN", False),
+    ],
+)
+def test_a_last_token_that_is_masked_is_told(flags: str, is_told: bool, log: Any) -> None:
+    prepare_echo(*flags.split())
+    assert ("is the last token that is not masked" in log.text) is is_told
+
+
+# ------------------------------------------------------------------------------- devices
+
+GPUS = [Gpu(0, 0.5), Gpu(1, 0.9)]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes this machine one with these GPUs."""
+
+    def make(gpus: List[Gpu], has_cuda: bool) -> None:
+        monkeypatch.setattr(preparation, "list_gpus", lambda: gpus)
+        monkeypatch.setattr(preparation, "cuda_is_installed", lambda: has_cuda)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("gpus", "has_cuda", "flags", "devices"),
+    [
+        ([], False, "", (-1, -1)),
+        (GPUS, True, "", (1, 0)),
+        (GPUS, True, "-device_map 0", (0, 0)),
+        (GPUS, True, "-cpu", (-1, -1)),
+    ],
+)
+def test_devices(
+    gpus: List[Gpu],
+    has_cuda: bool,
+    flags: str,
+    devices: Tuple[int, ...],
+    machine: Callable[..., None],
+    log: Any,
+) -> None:
+    machine(gpus, has_cuda)
+    args = parse("-num_worker", "2", *flags.split())
+    assert preparation._devices(args, "onnxruntime") == devices
+    assert log.text == ""
+
+
+def test_a_gpu_that_is_not_used_is_told(machine: Callable[..., None], log: Any) -> None:
+    machine(GPUS, has_cuda=False)
+    assert preparation._devices(parse(), "onnxruntime") == (-1,)
+    assert "pip install onnxruntime-gpu (or use -cpu)" in log.text
+    preparation._devices(parse("-cpu"), "onnxruntime")
+    assert log.text == "", "who asked for the CPU isn't told"
+
+
+def test_echo_needs_no_device(machine: Callable[..., None]) -> None:
+    machine(GPUS, has_cuda=True)
+    assert preparation._devices(parse("-num_worker", "3"), "echo") == (-1, -1, -1)
+
+
+@pytest.mark.parametrize(
+    ("devices", "tokens"), [((-1, -1), CPU_TOKENS), ((0, 1), GPU_TOKENS), ((0, -1), CPU_TOKENS)]
+)
+def test_tokens_of_a_batch_depend_on_the_devices(devices: Tuple[int, ...], tokens: int) -> None:
+    args = parse("-engine", "echo", "-num_worker", "2")
+    plan = preparation.plan_echo(args)
+    spec = preparation._spec(args, plan, "m", None, "onnxruntime", "/graph", devices)
+    assert (spec.token_budget, spec.devices) == (tokens, devices)
+    assert spec.engine.graph == "/graph"
+
+
+# ---------------------------------------------------------------------- what may be missing
+
+
+@pytest.mark.parametrize("missing", [["onnxruntime"], ["onnx"], ["onnxruntime", "onnx"]])
+def test_an_engine_that_is_not_installed(
+    missing: List[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = lambda name: None if name in missing else object()  # noqa: E731
+    monkeypatch.setattr(preparation, "find_spec", found)
+    with pytest.raises(StartupError) as raised:
+        preparation._check_installed("onnxruntime")
+    message = str(raised.value)
+    assert "the engine onnxruntime needs %s, which" % " and ".join(missing) in message
+    assert message.endswith("pip install " + " ".join(missing))
+    preparation._check_installed("echo")
+
+
+def source_with_vocabulary(path: Path, tokens: int) -> ModelSource:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = special + ["word%d" % number for number in range(tokens - len(special))]
+    path.write_text("".join(word + "\n" for word in words))
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+    )
+    return ModelSource("google", path.parent, config, path, {}, ())
+
+
+def test_a_vocabulary_of_another_model(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    preparation._check_vocabulary(source_with_vocabulary(path, 20))
+    with pytest.raises(StartupError) as raised:
+        preparation._check_vocabulary(source_with_vocabulary(path, 21))
+    assert "%s has 21 tokens, but the model has embeddings for 20" % path in str(raised.value)
+
+
+# ------------------------------------------------------------------------------- the graph
+
+
+def test_a_graph_is_made_once(tmp_path: Path, log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    flags = ["-model_dir", str(HF_TINY), "-cpu", "-graph_tmp_dir", str(tmp_path / "graphs")]
+    spec = prepare(parse(*flags))
+    assert spec.engine.name == "onnxruntime"
+    assert spec.engine.dimension == 64
+    assert spec.token_budget == CPU_TOKENS
+    graph = Path(str(spec.engine.graph))
+    assert graph.is_file()
+    assert tmp_path / "graphs" in graph.parents
+    assert log.wait_for("info: graph: ").startswith("info: graph: optimized (")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    assert prepare(parse(*flags)).engine == spec.engine
+    assert log.wait_for("info: model: ").startswith("info: model: %s (" % HF_TINY)
+    assert log.wait_for("info: graph: ").startswith("info: graph: cached (")
+
+
+def test_the_optimizer_gets_an_order_and_answers_with_a_path(
+    program: Callable[[str], None], tmp_path: Path
+) -> None:
+    program(
+        "import json, os, sys\n"
+        "order = dict(json.load(sys.stdin), session=os.getsid(0) == os.getpid())\n"
+        "json.dump({'path': json.dumps(order)}, sys.stdout)\n"
+    )
+    order = {"model_dir": "modèle", "directory": None, "options": {"pooling_layers": [-2]}}
+    answer = json.loads(str(preparation._optimize(order)))
+    # In a session of its own, or Ctrl-C would reach it before it reaches the server.
+    assert answer == dict(order, session=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("raise SystemExit(7)", 7),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("raise SystemExit(1)", 1),  # what a traceback leaves
+        ("", 0),
+        ("print('half', flush=True); raise SystemExit(3)", 3),
+    ],
+)
+def test_an_optimizer_that_dies(program: Callable[[str], None], code: str, status: int) -> None:
+    program(code)
+    with pytest.raises(StartupError, match="ended with status %d; is there enough" % status):
+        # More than a pipe holds, for it may be gone before it has read that.
+        preparation._optimize({"model_dir": "m" * (1 << 20)})
+
+
+def test_an_error_of_the_optimizer_is_passed_on(program: Callable[[str], None]) -> None:
+    program('print(\'{"error": "the file is damaged"}\'); raise SystemExit(1)')
+    with pytest.raises(GraphOptError, match=r"^the file is damaged$"):
+        preparation._optimize({})
+
+
+def test_an_interrupted_optimizer_is_ended_and_waited_for(
+    program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(
+        "import os, signal, sys\n"
+        "def clean_up(*_):\n"
+        "    open(%r, 'w').close()\n"
+        "    sys.exit(3)\n"
+        "signal.signal(signal.SIGTERM, clean_up)\n"
+        "os.write(1, b'up')\n"
+        "while True: signal.pause()\n" % str(tmp_path / "cleaned")
+    )
+
+    def communicate(process: Any, order: bytes) -> None:
+        assert process.stdout.read(2) == b"up"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", communicate)
+    with pytest.raises(KeyboardInterrupt):
+        preparation._optimize({})
+    assert (tmp_path / "cleaned").exists()

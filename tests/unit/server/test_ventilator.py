@@ -1,0 +1,411 @@
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Optional, Sequence
+
+import numpy as np
+import pytest
+import zmq
+from support import PATIENCE
+from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive, running_role
+
+from bert_serving.client.frames import encode_request, encode_texts
+from bert_serving.client.protocol import Request
+from bert_serving.server import ventilator as module
+from bert_serving.server import work
+from bert_serving.server.engines.echo import vocabulary
+from bert_serving.server.intake import CHUNK_ROWS
+from bert_serving.server.messages import (
+    BatchMessage,
+    Broken,
+    Done,
+    Dropped,
+    Gone,
+    Info,
+    Ready,
+    Registered,
+    RequestFailed,
+    decode,
+)
+from bert_serving.server.tokenization import Tokenizer
+from bert_serving.server.ventilator import Ventilator
+
+
+class FakeWorker:
+    """A worker's socket."""
+
+    def __init__(self, hub: Hub, identity: bytes) -> None:
+        self._socket = hub.socket(zmq.DEALER, identity)
+        self._socket.connect(inproc().workers)
+
+    def send(self, message: Any) -> None:
+        self._socket.send_multipart(message.frames())
+
+    def batch(self) -> BatchMessage:
+        message = decode(receive(self._socket))
+        assert isinstance(message, BatchMessage)
+        return message
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._socket.poll(0)
+
+
+class Bench:
+    """A ventilator, and all that is around it: clients, workers, the sink, the supervisor."""
+
+    def __init__(self, hub: Hub, link: FakeLink, *flags: str) -> None:
+        self._hub = hub
+        self.link = link
+        endpoints = inproc()
+        self._sink = hub.socket(zmq.PULL)
+        self._sink.bind(endpoints.results)
+        self.spec = echo_spec(*flags)
+        self.ventilator = Ventilator(
+            hub.context,
+            self.spec,
+            endpoints,
+            link,  # type: ignore[arg-type]
+            vocabulary(),
+        )
+        self._events = hub.socket(zmq.PUSH)
+        self._events.connect(endpoints.events)
+        self._requests = hub.socket(zmq.PUSH)
+        self._requests.connect("tcp://127.0.0.1:%d" % self.spec.port)
+
+    def worker(self, identity: bytes = b"worker-0.0", credits: int = 2) -> FakeWorker:
+        """A worker that the ventilator knows."""
+        worker = FakeWorker(self._hub, identity)
+        worker.send(Ready(credits))
+        return worker
+
+    def send_frames(self, *frames: bytes) -> None:
+        self._requests.send_multipart(frames)
+
+    def request(
+        self,
+        texts: Sequence[Any],
+        request_id: int = 1,
+        client: bytes = b"me",
+        timeout: Optional[float] = None,
+    ) -> None:
+        header = {} if timeout is None else {"timeout": timeout}
+        request = Request(client, encode_texts(list(texts)), request_id, len(texts), header)
+        self.send_frames(*encode_request(request))
+
+    def command(self, name: bytes) -> None:
+        self.send_frames(b"me", name, b"99", b"0")
+
+    def for_sink(self) -> Any:
+        """The next message to the sink."""
+        return decode(receive(self._sink))
+
+    def status(self) -> Any:
+        """What SHOW_STATUS tells; all that was sent before has been handled then."""
+        self.command(b"SHOW_STATUS")
+        info = self.for_sink()
+        assert isinstance(info, Info)
+        assert (info.client, info.request_id) == (b"me", 99)
+        return json.loads(info.info.decode("utf-8"))["statistic"]
+
+    def gone(self, client: bytes) -> None:
+        self._events.send_multipart(Gone(client).frames())
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with running_role(self.ventilator, self.link):
+            yield
+
+
+@pytest.fixture
+def bench(hub: Hub, link: FakeLink) -> Iterator[Bench]:
+    """Not running yet."""
+    made = Bench(hub, link)
+    yield made
+    made.ventilator.close()
+
+
+def failure(message: Any) -> RequestFailed:
+    assert isinstance(message, RequestFailed), message
+    return message
+
+
+# ----------------------------------------------------------------------------- requests
+
+
+def test_a_request_becomes_a_batch_and_is_registered(bench: Bench) -> None:
+    texts = ["hello", "a b", "longer than these"]
+    with bench.running():
+        worker = bench.worker()
+        bench.request(texts, request_id=7)
+        assert bench.for_sink() == Registered(1, b"me", 7, 3, bench_length(bench, texts))
+        batch = worker.batch()
+        worker.send(Done(batch.batch_id))
+    encoded = Tokenizer(vocabulary(), bench.spec.tokenizer).encode(texts, False)
+    assert batch.handles.tolist() == [1, 1, 1]
+    assert batch.indices.tolist() == [0, 1, 2]
+    assert batch.lengths.tolist() == [one.features.shape[1] for one in encoded]
+    features = np.concatenate([one.features for one in encoded], axis=1)
+    np.testing.assert_array_equal(batch.features, features)
+
+
+def bench_length(bench: Bench, texts: List[str]) -> int:
+    """The longest of these texts in tokens."""
+    encoded = Tokenizer(vocabulary(), bench.spec.tokenizer).encode(texts, False)
+    return max(one.features.shape[1] for one in encoded)
+
+
+def test_a_request_waits_for_a_worker(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["first"])
+        assert isinstance(bench.for_sink(), Registered)
+        status = bench.status()
+        assert (status["num_open_request"], status["num_waiting_row"]) == (1, 1)
+        worker = bench.worker()
+        worker.send(Done(worker.batch().batch_id))
+        while bench.status()["num_open_request"]:
+            pass  # the worker's word takes another way than the question
+
+
+def test_requests_of_different_clients_share_a_batch(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["a"], request_id=5, client=b"one")
+        bench.request(["b"], request_id=5, client=b"two")
+        registered = [bench.for_sink(), bench.for_sink()]
+        assert [(r.handle, r.client) for r in registered] == [(1, b"one"), (2, b"two")]
+        batch = bench.worker().batch()
+    assert (batch.handles.tolist(), batch.indices.tolist()) == ([1, 2], [0, 0])
+
+
+def test_a_worker_holds_no_more_than_its_credits(bench: Bench) -> None:
+    with bench.running():
+        worker = bench.worker(credits=1)
+        bench.request(["a"])
+        first = worker.batch()
+        bench.request(["b"], request_id=2)
+        assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
+        assert bench.status()["num_waiting_row"] == 1
+        assert worker.is_idle
+        worker.send(Done(first.batch_id))
+        assert worker.batch().handles.tolist() == [2]
+
+
+def test_a_large_request_is_computed_in_batches_and_registered_when_all_is_read(
+    bench: Bench,
+) -> None:
+    count = CHUNK_ROWS * 3 + 5
+    seen: List[int] = []
+    with bench.running():
+        worker = bench.worker()
+        bench.request(["text %d" % number for number in range(count)])
+        while len(seen) < count:
+            batch = worker.batch()
+            seen += batch.indices.tolist()
+            worker.send(Done(batch.batch_id))
+        registered = bench.for_sink()
+    assert (registered.handle, registered.rows) == (1, count)
+    assert sorted(seen) == list(range(count))
+
+
+def test_a_request_that_cannot_be_read_is_answered_and_counted(bench: Bench, log: Any) -> None:
+    with bench.running():
+        bench.send_frames(b"me", b"[5]", b"7", b"1")
+        failed = failure(bench.for_sink())
+        bench.send_frames(b"nobody knows who sent this")
+        status = bench.status()
+    assert (failed.handle, failed.client, failed.request_id) == (None, b"me", 7)
+    assert failed.kind == "bad_request"
+    assert "text 0 must be a string" in failed.message
+    assert status["num_error"] == {"malformed": 2, "bad_request": 1}
+    assert status["num_open_request"] == 0
+    assert "warning: refused a request of client b'me' that can't be read" in log.text
+
+
+def test_a_text_that_cannot_be_encoded_ends_its_request(hub: Hub, link: FakeLink) -> None:
+    bench = Bench(hub, link, "-no_special_token")
+    try:
+        with bench.running():
+            bench.request([["a"], []], request_id=3)
+            failed = failure(bench.for_sink())
+            assert bench.status()["num_open_request"] == 0
+    finally:
+        bench.ventilator.close()
+    assert (failed.handle, failed.request_id, failed.kind) == (1, 3, "bad_request")
+    assert "text 1 has no tokens" in failed.message
+
+
+@pytest.mark.parametrize("count", [1, CHUNK_ROWS + 1], ids=["at once", "in threads"])
+def test_a_bug_in_tokenizing_ends_its_request_only(
+    count: int, bench: Bench, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("[UNK]")
+
+    with bench.running():
+        with monkeypatch.context() as patch:
+            patch.setattr(Tokenizer, "encode", fail)
+            bench.request(["a"] * count)
+            failed = failure(bench.for_sink())
+            # A request's later chunks may fail after it has ended; they are nobody's.
+            assert bench.status()["num_error"] == {"internal": 1}
+        bench.request(["b"], request_id=2)
+        while not isinstance(bench.for_sink(), Registered):
+            pass
+    assert (failed.handle, failed.kind) == (1, "internal")
+    assert "error: can't tokenize a request" in log.text
+
+
+def test_a_deadline(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["a"], timeout=0.001)
+        assert isinstance(bench.for_sink(), Registered)
+        failed = failure(bench.for_sink())
+    assert (failed.handle, failed.kind) == (1, "deadline")
+
+
+def test_work_for_a_client_that_is_gone_is_dropped(bench: Bench) -> None:
+    with bench.running():
+        for number, client in enumerate((b"leaver", b"other"), 1):
+            bench.request(["a"], request_id=number, client=client)
+            assert bench.for_sink().client == client
+        bench.gone(b"leaver")
+        assert bench.for_sink() == Dropped(1)
+        assert bench.worker().batch().handles.tolist() == [2]
+
+
+# ----------------------------------------------------------------------------- commands
+
+
+def test_the_configuration(bench: Bench) -> None:
+    with bench.running():
+        bench.send_frames(b"me", b"SHOW_CONFIG", b"4", b"0")
+        info = bench.for_sink()
+    assert (info.client, info.request_id) == (b"me", 4)
+    described = json.loads(info.info.decode("utf-8"))
+    assert described["port"] == bench.spec.port
+    assert "statistic" not in described
+
+
+def test_a_request_to_stop_from_this_machine(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.command(b"TERMINATION")
+        assert link.heard() == {"event": "terminate"}
+
+
+def test_a_request_to_stop_from_another_machine(
+    bench: Bench, link: FakeLink, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: List[str] = []
+
+    def is_loopback(peer: str) -> bool:
+        asked.append(peer)
+        return False
+
+    monkeypatch.setattr(module, "is_loopback", is_loopback)
+    with bench.running():
+        bench.command(b"TERMINATION")
+        bench.status()
+        assert link.is_silent
+    assert asked == ["127.0.0.1"]
+    assert "warning: refused to stop for 127.0.0.1" in log.text
+
+
+# ------------------------------------------------------------------------------ workers
+
+
+def test_the_work_of_a_lost_worker_is_another_s(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        lost = bench.worker(b"worker-0.0")
+        bench.request(["a", "b"])
+        first = lost.batch()
+        other = bench.worker(b"worker-1.0")
+        link.tell("worker_lost", worker="worker-0.0", reason="worker-0 died")
+        again = other.batch()
+        # A word of the lost one that comes late ends nothing.
+        lost.send(Done(first.batch_id))
+        bench.for_sink()
+        other.send(Broken(again.batch_id, "the engine failed"))
+        failed = failure(bench.for_sink())
+    np.testing.assert_array_equal(again.features, first.features)
+    assert again.batch_id != first.batch_id
+    assert failed.kind == "worker_failed"
+    assert "failed 2 times, at last: the engine failed" in failed.message
+
+
+def test_a_worker_whose_connection_is_gone_is_given_up(bench: Bench) -> None:
+    """As it looks before the supervisor knows: the socket has no such peer."""
+    ghost = work.WorkerJoined(b"worker-0.0", 1000)  # its credits make it the first choice
+    bench.ventilator._schedule(ghost)
+    with bench.running():
+        worker = bench.worker(b"worker-1.0", credits=1)
+        bench.request(["a"])
+        assert worker.batch().handles.tolist() == [1]
+
+
+def test_a_batch_that_fails_runs_again_and_then_fails_its_request(bench: Bench) -> None:
+    with bench.running():
+        worker = bench.worker()
+        bench.request(["a"], request_id=3)
+        bench.for_sink()
+        for _ in range(2):
+            worker.send(Broken(worker.batch().batch_id, "EngineError: out of memory"))
+        failed = failure(bench.for_sink())
+        assert bench.status()["num_error"] == {"worker_failed": 1}
+    assert (failed.handle, failed.request_id, failed.kind) == (1, 3, "worker_failed")
+    assert "out of memory" in failed.message
+
+
+# ------------------------------------------------------------------------------ the end
+
+
+def test_drained_at_once_when_nothing_is_under_way(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        link.tell("drain", timeout=PATIENCE)
+        assert link.heard() == {"event": "drained", "accepted": 0}
+        link.let_it_go_round()
+        assert link.is_silent, "it is said once"
+
+
+def test_what_was_accepted_is_finished_and_nothing_else_begun(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.request(["a"])
+        bench.request(["b"], request_id=2)
+        assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
+        link.tell("drain", timeout=PATIENCE)
+        bench.request(["late"], request_id=3)
+        refused = failure(bench.for_sink())
+        assert (refused.handle, refused.request_id) == (None, 3)
+        assert refused.kind == "shutting_down"
+        link.let_it_go_round()
+        assert link.is_silent, "the others are under way"
+        worker = bench.worker()
+        worker.send(Done(worker.batch().batch_id))
+        assert link.heard() == {"event": "drained", "accepted": 2}
+
+
+def test_what_is_not_finished_in_time_is_refused(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.request(["a"])
+        bench.for_sink()
+        link.tell("drain", timeout=0.0)
+        failed = failure(bench.for_sink())
+        assert (failed.handle, failed.kind) == (1, "shutting_down")
+        assert link.heard() == {"event": "drained", "accepted": 1}
+
+
+def test_what_came_before_the_stop_is_refused_rather_than_lost(
+    bench: Bench, hub: Hub, link: FakeLink
+) -> None:
+    count = module.BURST * 2 + 20  # more than are read in one turn
+    # Not over the network, so that all of them have come before the stop is read.
+    bench.ventilator._requests.bind("inproc://requests")
+    client = hub.socket(zmq.PUSH)
+    client.connect("inproc://requests")
+    for number in range(count):
+        client.send_multipart([b"me", b'["a"]', b"%d" % number, b"1"])
+    link.post("stop")
+    bench.ventilator.run()
+    refused = [failure(bench.for_sink()) for _ in range(count)]
+    assert [failed.request_id for failed in refused] == list(range(count))
+    assert {(failed.handle, failed.kind) for failed in refused} == {(None, "shutting_down")}
