@@ -51,7 +51,7 @@ def main() -> int:
         link.report("failed", message="%s: %s" % (type(error).__name__, error))
     finally:
         link.close()
-        context.term()
+        context.destroy(linger=1000)  # also what a role had opened before it failed
     return 1
 
 
