@@ -53,6 +53,7 @@ class Sink:
         self._results.set_hwm(0)
         self._results.bind(endpoints.results)
         self._events = context.socket(zmq.PUSH)
+        self._events.set_hwm(0)  # sending must not block, also when the ventilator has ended
         self._events.setsockopt(zmq.LINGER, 0)
         self._events.connect(endpoints.events)
         self._clients = context.socket(zmq.XPUB)

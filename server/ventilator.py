@@ -195,18 +195,16 @@ class Ventilator:
             self._fail(None, request.identity, request.request_id, ErrorKind.SHUTTING_DOWN, message)
             return
         texts, is_tokenized = parse_texts(request)
+        logger.debug(
+            "request %d of client %r: %d texts", request.request_id, request.identity, len(texts)
+        )
         now = time.monotonic()
+        deadline = None if request.timeout is None else now + request.timeout
+        self._statistics.count_request(request.identity, len(texts), now)
         self._handles += 1
         accepted = Accepted(self._handles, request, texts, is_tokenized)
+        # From here on the scheduler sees to it that the request ends.
         self._accepted[accepted.handle] = accepted
-        self._statistics.count_request(request.identity, len(texts), now)
-        logger.debug(
-            "request %d of client %r: %d texts",
-            request.request_id,
-            request.identity,
-            len(texts),
-        )
-        deadline = None if request.timeout is None else now + request.timeout
         self._schedule(work.Opened(accepted.handle, request.identity, len(texts), deadline))
         chunk = self._intake.start(accepted)
         if chunk is not None:
