@@ -160,8 +160,7 @@ def default_model(remark: Remark) -> Path:
 
 
 def _is_genuine(directory: Path) -> bool:
-    weights = directory / WEIGHTS
-    return weights.is_file() and sha256_of(weights) == DEFAULT_SHA256
+    return is_complete(directory) and sha256_of(directory / WEIGHTS) == DEFAULT_SHA256
 
 
 def _fill(destination: Path, fetch: Callable[[Path], None]) -> None:

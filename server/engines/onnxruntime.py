@@ -35,7 +35,10 @@ class OnnxRuntimeEngine(Engine):
                 spec.graph, options, providers=_providers(spec, device)
             )
         except Exception as error:  # its exceptions have no root of their own
-            raise EngineError("ONNX Runtime can't load %s: %s" % (spec.graph, error)) from error
+            raise EngineError(
+                "ONNX Runtime can't load %s: %s. If the file is damaged, remove its directory, and "
+                "it is made anew" % (spec.graph, error)
+            ) from error
         if device >= 0 and "CUDAExecutionProvider" not in self._session.get_providers():
             raise EngineError(
                 "ONNX Runtime can't use GPU %d; check its CUDA libraries, or use -cpu" % device

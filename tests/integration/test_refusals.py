@@ -15,6 +15,9 @@ from typing import Callable, Dict, List, Tuple
 import pytest
 from support import PATIENCE, command, environment, port_flags, run_start
 
+from bert_serving.server.helper import get_args_parser
+from bert_serving.server.preparation import prepare
+
 Damage = Callable[[Path], None]
 
 
@@ -206,6 +209,19 @@ def test_an_engine_that_is_not_installed(google: Path, tmp_path: Path) -> None:
     )
     flags = ["-model_dir", str(google), "-engine", "onnxruntime"]
     refused(flags, tmp_path, "onnxruntime", "pip install", PYTHONPATH=str(hidden))
+
+
+@needs_onnx
+def test_a_damaged_graph_in_the_cache(
+    google: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the size that it should have, so that only the engine notices."""
+    monkeypatch.setenv("BERT_SERVING_CACHE", str(tmp_path / "cache"))
+    flags = ["-model_dir", str(google), "-cpu"]
+    graph = prepare(get_args_parser().parse_args(flags + port_flags())).engine.graph
+    assert graph is not None
+    Path(graph).write_bytes(b"\xff" * Path(graph).stat().st_size)
+    refused(flags, tmp_path, "worker-0 can't start", graph, "remove its directory")
 
 
 @needs_onnx
