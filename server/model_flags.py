@@ -97,6 +97,10 @@ def add_sequence_flags(parser: argparse.ArgumentParser) -> None:
         "directory says; no in Google's layout)",
     )
     _add_pooling_flags(group)
+    _add_token_flags(group)
+
+
+def _add_token_flags(group: Any) -> None:
     add_flag(
         group,
         "mask_cls_sep",

@@ -119,10 +119,7 @@ class Scheduler:
 
     def fail_all(self, kind: str, message: str) -> List[Action]:
         """End every open request with an error, for example when the server stops."""
-        actions: List[Action] = []
-        for handle in list(self._requests):
-            actions += self._fail(handle, kind, message)
-        return actions
+        return [a for handle in list(self._requests) for a in self._fail(handle, kind, message)]
 
     def validate(self) -> None:
         """Assert what always holds; for tests, after every step."""
