@@ -85,6 +85,9 @@ class Variable:
 class Graph:
     """Nodes in the order they were added, the tensors asked for, and the variables not yet frozen.
 
+    ``inputs`` declares which placeholders are fed at inference. A training graph has others, e.g.
+    for labels or the learning phase; a graph made for inference needs no such declaration.
+
     Raises:
         GraphError: two nodes have the same name.
     """
@@ -94,6 +97,7 @@ class Graph:
         nodes: Iterable[Node],
         outputs: Iterable[str],
         variables: Optional[Mapping[str, Variable]] = None,
+        inputs: Optional[Iterable[str]] = None,
     ) -> None:
         by_name: Dict[str, Node] = {}
         for node in nodes:
@@ -103,6 +107,7 @@ class Graph:
         self._nodes: Mapping[str, Node] = MappingProxyType(by_name)
         self._outputs = tuple(outputs)
         self._variables: Mapping[str, Variable] = MappingProxyType(dict(variables or {}))
+        self._inputs = None if inputs is None else tuple(inputs)
 
     @property
     def nodes(self) -> Mapping[str, Node]:
@@ -116,12 +121,14 @@ class Graph:
 
     @property
     def variables(self) -> Mapping[str, Variable]:
-        """Node name of a VariableV2 -> what it holds."""
+        """Name of a variable's node (VariableV2, Variable or VarHandleOp) -> what it holds."""
         return self._variables
 
     @property
     def inputs(self) -> Tuple[str, ...]:
-        """Names of the placeholders."""
+        """Names of the placeholders that are fed at inference: those declared, or else all."""
+        if self._inputs is not None:
+            return self._inputs
         return tuple(node.name for node in self if node.op == "Placeholder")
 
     def __iter__(self) -> Iterator[Node]:
@@ -155,6 +162,7 @@ class Graph:
             self if nodes is None else nodes,
             self._outputs if outputs is None else outputs,
             self._variables if variables is None else variables,
+            self._inputs,
         )
 
     def consumers(self) -> Dict[str, List[Node]]:

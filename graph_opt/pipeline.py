@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, Mapping, Sequence, Tuple
+from typing import Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from bert_serving.graph_opt.graph import Graph
 from bert_serving.graph_opt.passes.freeze import freeze
 from bert_serving.graph_opt.passes.narrow_integers import narrow_integers
 from bert_serving.graph_opt.passes.prune import prune
+from bert_serving.graph_opt.passes.result import Pass
 from bert_serving.graph_opt.pooling import GraphOptions, add_pooling, output_dimension
 from bert_serving.graph_opt.sources.model import ModelSource
 from bert_serving.graph_opt.variables import POOLER_BIAS, POOLER_KERNEL, has_pooler
@@ -28,8 +29,6 @@ __all__ = [
     "optimize",
     "output_dimension",
 ]
-
-Pass = Callable[[Graph], Graph]
 
 # Pruning comes first so that freezing reads only the weights that are needed.
 PIPELINE: Tuple[Tuple[str, Pass], ...] = (
@@ -103,7 +102,7 @@ def optimize(graph: Graph, pipeline: Sequence[Tuple[str, Pass]] = PIPELINE) -> T
     reports = []
     for name, run in pipeline:
         started = time.perf_counter()
-        result = run(graph)
+        result, notes = run(graph)
         seconds = time.perf_counter() - started
         reports.append(
             PassReport(
@@ -113,7 +112,7 @@ def optimize(graph: Graph, pipeline: Sequence[Tuple[str, Pass]] = PIPELINE) -> T
                 bytes_before=graph.nbytes(),
                 bytes_after=result.nbytes(),
                 seconds=seconds,
-                notes=_notes(graph, result),
+                notes=notes + _notes(graph, result),
             )
         )
         graph = result

@@ -13,11 +13,12 @@ import numpy as np
 
 from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.graph import Graph, Node
+from bert_serving.graph_opt.passes.result import Rewritten
 
 __all__ = ["freeze"]
 
 
-def freeze(graph: Graph) -> Graph:
+def freeze(graph: Graph) -> Rewritten:
     """The graph with each VariableV2 replaced by a Const of the same name.
 
     Raises:
@@ -25,7 +26,7 @@ def freeze(graph: Graph) -> Graph:
         ModelError: a variable's file is damaged.
     """
     nodes = [_frozen(graph, node) if node.op == "VariableV2" else node for node in graph]
-    return graph.replaced(nodes=nodes, variables={})
+    return Rewritten(graph.replaced(nodes=nodes, variables={}))
 
 
 def _frozen(graph: Graph, node: Node) -> Node:

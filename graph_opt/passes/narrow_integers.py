@@ -28,6 +28,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from bert_serving.graph_opt.graph import Graph, Node, node_of
+from bert_serving.graph_opt.passes.result import Rewritten
 from bert_serving.graph_opt.signatures import PASS_THROUGH, input_slots, output_slots
 
 __all__ = ["INT32", "narrow_integers"]
@@ -41,7 +42,7 @@ LONG = np.dtype("int64")
 SHORT = np.dtype("int32")
 
 
-def narrow_integers(graph: Graph) -> Graph:
+def narrow_integers(graph: Graph) -> Rewritten:
     """The graph with int64 narrowed to int32 in every group of attributes where the values fit.
 
     Raises:
@@ -68,10 +69,13 @@ def narrow_integers(graph: Graph) -> Graph:
     for name, attribute in groups.slots():
         if groups.root((name, attribute)) not in wide:
             narrowed.setdefault(name, []).append(attribute)
-    return graph.replaced(
-        nodes=[
-            _narrow(node, narrowed[node.name]) if node.name in narrowed else node for node in graph
-        ]
+    return Rewritten(
+        graph.replaced(
+            nodes=[
+                _narrow(node, narrowed[node.name]) if node.name in narrowed else node
+                for node in graph
+            ]
+        )
     )
 
 

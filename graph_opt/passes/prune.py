@@ -23,12 +23,13 @@ from typing import Dict, List
 
 from bert_serving.graph_opt.graph import Graph, Node, node_of
 from bert_serving.graph_opt.passes.dropout import find_dropouts
+from bert_serving.graph_opt.passes.result import Rewritten
 from bert_serving.graph_opt.signatures import PASS_THROUGH
 
 __all__ = ["prune"]
 
 
-def prune(graph: Graph) -> Graph:
+def prune(graph: Graph) -> Rewritten:
     """The graph reduced to what its outputs need at inference.
 
     Raises:
@@ -47,7 +48,7 @@ def prune(graph: Graph) -> Graph:
         waiting.extend(node_of(tensor) for tensor in inputs)
     nodes: List[Node] = [kept[node.name] for node in graph if node.name in kept]
     variables = {name: value for name, value in graph.variables.items() if name in kept}
-    return graph.replaced(nodes=nodes, variables=variables)
+    return Rewritten(graph.replaced(nodes=nodes, variables=variables))
 
 
 def _bypasses(graph: Graph) -> Dict[str, str]:

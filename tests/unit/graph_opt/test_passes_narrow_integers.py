@@ -49,7 +49,7 @@ def test_constants_are_narrowed_exactly_if_they_fit(values):
     builder = GraphBuilder()
     shape = builder.constant(values, "int64", "values")
     floats = builder.op("Cast", (shape,), "out", dtypes={"DstT": "float32"})
-    narrowed = narrow_integers(builder.build(floats))
+    narrowed = narrow_integers(builder.build(floats)).graph
     fits = INT32[0] <= min(values) and max(values) <= INT32[1]
     assert (narrowed["values"].attrs["dtype"] == SHORT) == fits
     assert narrowed["out"].attrs["SrcT"] == narrowed["values"].attrs["value"].dtype
@@ -67,13 +67,13 @@ def test_results_are_narrowed_exactly_if_they_fit(left, right, op):
     )
     # The interval of a maximum is taken wider than it is: from the smaller operand up.
     fits = all(INT32[0] <= value <= INT32[1] for value in (left, right, exact))
-    assert (narrow_integers(graph)["result"].attrs["T"] == SHORT) == fits
+    assert (narrow_integers(graph).graph["result"].attrs["T"] == SHORT) == fits
 
 
 def test_fed_values_plus_a_constant_may_not_fit():
-    assert wide(narrow_integers(gathered(0))) == set()
+    assert wide(narrow_integers(gathered(0)).graph) == set()
     # 2**31 - 1, which may be fed, plus 1 is too large: ids, offset and total stay as they are.
-    assert wide(narrow_integers(gathered(0, 1))) == {
+    assert wide(narrow_integers(gathered(0, 1)).graph) == {
         ("ids", "dtype"),
         ("offset", "dtype"),
         ("total", "T"),
@@ -85,7 +85,7 @@ def test_fed_values_plus_a_constant_may_not_fit():
 def test_the_model_keeps_its_outputs_and_takes_int32(strategy):
     graph = build(random_source(), GraphOptions(strategy, (-1,)))
     before = snapshot(graph)
-    narrowed = narrow_integers(graph)
+    narrowed = narrow_integers(graph).graph
     assert snapshot(graph) == before
     for name in ("input_ids", "input_mask", "input_type_ids"):
         assert narrowed[name].attrs["dtype"] == SHORT
@@ -108,14 +108,14 @@ def test_an_integer_sum_stays_wide():
     axis = builder.constant([0], "int64", "axis")
     total = builder.op("Sum", ("x", axis), "sum", keep_dims=False)
     graph = builder.build(builder.op("Cast", (total,), dtypes={"DstT": "float32"}))
-    assert wide(narrow_integers(graph)) == {("x", "dtype"), ("sum", "T"), ("Cast", "SrcT")}
+    assert wide(narrow_integers(graph).graph) == {("x", "dtype"), ("sum", "T"), ("Cast", "SrcT")}
 
 
 def test_an_integer_output_keeps_its_dtype():
     builder = GraphBuilder()
     builder.placeholder("x", "int64", (None,))
     graph = builder.build(builder.op("Shape", ("x",), "out", dtypes={"out_type": "int64"}))
-    assert wide(narrow_integers(graph)) == {("out", "out_type")}
+    assert wide(narrow_integers(graph).graph) == {("out", "out_type")}
 
 
 def test_casts_from_small_integers_fit():
@@ -124,11 +124,11 @@ def test_casts_from_small_integers_fit():
         builder.placeholder(dtype, dtype, (None,))
         longer = builder.op("Cast", (dtype,), "long_" + dtype, dtypes={"DstT": "int64"})
         last = builder.op("Cast", (longer,), "out_" + dtype, dtypes={"DstT": "float32"})
-    assert wide(narrow_integers(builder.build(last))) == set()
+    assert wide(narrow_integers(builder.build(last)).graph) == set()
 
 
 def test_a_graph_without_int64_stays():
     builder = GraphBuilder()
     builder.placeholder("x", "float32", (None,))
     graph = builder.build(builder.op("Relu", ("x",)))
-    assert snapshot(narrow_integers(graph)) == snapshot(graph)
+    assert snapshot(narrow_integers(graph).graph) == snapshot(graph)
