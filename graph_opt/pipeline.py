@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Dict, Mapping, Sequence, Tuple
+from functools import partial
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from bert_serving.graph_opt.bert import add_bert
 from bert_serving.graph_opt.builder import GraphBuilder
-from bert_serving.graph_opt.errors import ModelError
+from bert_serving.graph_opt.errors import ModelError, OptionError
 from bert_serving.graph_opt.graph import Graph
 from bert_serving.graph_opt.passes.freeze import freeze
 from bert_serving.graph_opt.passes.narrow_integers import narrow_integers
@@ -21,13 +22,16 @@ from bert_serving.graph_opt.sources.model import ModelSource
 from bert_serving.graph_opt.variables import POOLER_BIAS, POOLER_KERNEL, has_pooler
 
 __all__ = [
+    "DEVICES",
     "PIPELINE",
+    "PRECISIONS",
     "GraphOptions",
     "PassReport",
     "Report",
     "build",
     "optimize",
     "output_dimension",
+    "pipeline_for",
 ]
 
 # Pruning comes first so that freezing reads only the weights that are needed.
@@ -36,6 +40,10 @@ PIPELINE: Tuple[Tuple[str, Pass], ...] = (
     ("freeze", freeze),
     ("narrow_integers", narrow_integers),
 )
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+DEVICES = ("cpu", "gpu")
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -92,15 +100,42 @@ def build(source: ModelSource, options: GraphOptions) -> Graph:
     return builder.build(add_pooling(builder, tensors, options))
 
 
-def optimize(graph: Graph, pipeline: Sequence[Tuple[str, Pass]] = PIPELINE) -> Tuple[Graph, Report]:
+def pipeline_for(
+    precision: str = "fp32", target: str = "onnx", device: str = "cpu"
+) -> Tuple[Tuple[str, Pass], ...]:
+    """The passes, by name and in order, for a precision, a target and a kind of device.
+
+    ``target`` is one of ``targets.TARGETS``, ``device`` one of ``DEVICES``: CPUs store weights in
+    half precision and compute in float32, GPUs compute in half. int8 computes in integers in ONNX
+    on CPUs; elsewhere it is a way of storing.
+
+    Raises:
+        OptionError: an unknown precision or device.
+    """
+    if device not in DEVICES:
+        raise OptionError("device %r isn't one of %s" % (device, ", ".join(DEVICES)))
+    if precision not in PRECISIONS:
+        raise OptionError("precision %r isn't one of %s" % (precision, ", ".join(PRECISIONS)))
+    return PIPELINE + _precision_passes(precision, target, device)
+
+
+def optimize(
+    graph: Graph,
+    pipeline: Sequence[Tuple[str, Pass]] = PIPELINE,
+    progress: Optional[Progress] = None,
+) -> Tuple[Graph, Report]:
     """Run the passes in order; the graph given stays as it is.
+
+    ``progress(done, total, name)`` is called before each pass.
 
     Raises:
         GraphError: a malformed graph.
         ModelError: a weight file is damaged.
     """
     reports = []
-    for name, run in pipeline:
+    for done, (name, run) in enumerate(pipeline):
+        if progress is not None:
+            progress(done, len(pipeline), name)
         started = time.perf_counter()
         result, notes = run(graph)
         seconds = time.perf_counter() - started
@@ -118,6 +153,24 @@ def optimize(graph: Graph, pipeline: Sequence[Tuple[str, Pass]] = PIPELINE) -> T
         graph = result
     graph.validate()
     return graph, Report(tuple(reports))
+
+
+def _precision_passes(precision: str, target: str, device: str) -> Tuple[Tuple[str, Pass], ...]:
+    # Imported when it is asked for: bfloat16 needs a package that Python 3.7 hasn't.
+    if precision == "fp32":
+        return ()
+    if precision == "int8":
+        from bert_serving.graph_opt.passes.quantize import quantize
+
+        in_integers = target == "onnx" and device == "cpu"
+        convert = ("quantize", partial(quantize, arithmetic=in_integers))
+    else:
+        from bert_serving.graph_opt.dtypes import bfloat16
+        from bert_serving.graph_opt.passes.downcast import downcast
+
+        dtype = np.dtype("float16") if precision == "fp16" else bfloat16()
+        convert = ("downcast", partial(downcast, dtype=dtype, arithmetic=device == "gpu"))
+    return (convert, ("prune", prune))
 
 
 def _notes(before: Graph, after: Graph) -> Tuple[str, ...]:
