@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.files import PathLike, replacing
-from bert_serving.graph_opt.graph import Graph, node_of
+from bert_serving.graph_opt.graph import Graph
 from bert_serving.graph_opt.targets.onnx_ops import Emission, OnnxNode, emit_nodes
 
 __all__ = ["IR_VERSION", "OPSET", "write_onnx"]
@@ -29,6 +29,23 @@ _EXTERNAL_MINIMUM = 1024
 # Field numbers of onnx.proto, all length-delimited: ModelProto.graph, GraphProto.initializer,
 # TensorProto.raw_data.
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+
+# TensorProto.DataType of onnx.proto.
+_ELEMENT_TYPES = {
+    "float32": 1,
+    "uint8": 2,
+    "int8": 3,
+    "uint16": 4,
+    "int16": 5,
+    "int32": 6,
+    "int64": 7,
+    "bool": 9,
+    "float16": 10,
+    "float64": 11,
+    "uint32": 12,
+    "uint64": 13,
+    "bfloat16": 16,
+}
 
 
 def write_onnx(
@@ -57,16 +74,23 @@ def write_onnx(
         if total > single_file_limit and value.nbytes >= _EXTERNAL_MINIMUM
     }
     data = target.with_name(target.name + ".data")
-    places: Dict[str, Tuple[int, int]] = {}
-    if external:
-        with replacing(data) as file:
-            places = {name: _write_aligned(file, value) for name, value in external.items()}
+    inside = {name: value for name, value in tensors.items() if name not in external}
+    if not external:
+        _write_model(target, _model(graph, emission, data.name, {}), inside)
+        return (target,)
+    with replacing(data) as file:
+        places = {name: _write_aligned(file, value) for name, value in external.items()}
+        # A full disk is to show before the model is in place.
+        file.flush()
+        _write_model(target, _model(graph, emission, data.name, places), inside)
+    return (target, data)
+
+
+def _write_model(target: Path, model: Any, tensors: Mapping[str, np.ndarray]) -> None:
     with replacing(target) as file:
-        file.write(_model(graph, emission, data.name, places).SerializeToString())
+        file.write(model.SerializeToString())
         for name, value in tensors.items():
-            if name not in external:
-                _write_initializer(file, name, value)
-    return (target, data) if external else (target,)
+            _write_initializer(file, name, value)
 
 
 def _write_initializer(file: BinaryIO, name: str, value: np.ndarray) -> None:
@@ -93,7 +117,9 @@ def _write_aligned(file: BinaryIO, value: np.ndarray) -> Tuple[int, int]:
 
 def _octets(value: np.ndarray) -> Any:
     """The bytes of an array in C order, little-endian, as a buffer."""
-    array = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    # bfloat16 knows no byte order but the machine's.
+    dtype = value.dtype if value.dtype.kind == "V" else value.dtype.newbyteorder("<")
+    array = np.ascontiguousarray(value, dtype)
     return array.reshape(-1).view(np.uint8).data
 
 
@@ -114,10 +140,11 @@ def _tensor(name: str, value: np.ndarray) -> Any:
     return onnx.TensorProto(name=name, data_type=_element_type(value.dtype), dims=value.shape)
 
 
-def _element_type(dtype: np.dtype) -> int:
-    from onnx import helper
-
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+def _element_type(dtype: Any) -> int:
+    name = dtype.name
+    if name not in _ELEMENT_TYPES:
+        raise GraphError("ONNX models can't hold tensors of the dtype %s here" % name)
+    return _ELEMENT_TYPES[name]
 
 
 def _model(
@@ -131,17 +158,15 @@ def _model(
 
     inputs = [
         helper.make_tensor_value_info(
-            name, _element_type(graph[name].attrs["dtype"]), _dimensions(graph[name].attrs["shape"])
+            name, _element_type(emission.dtypes[name]), _dimensions(graph[name].attrs.get("shape"))
         )
         for name in graph.inputs
     ]
     outputs = [
         helper.make_tensor_value_info(
-            name,
-            _element_type(emission.dtypes[name]),
-            ["%s_%d" % (name, axis) for axis in range(emission.ranks[node_of(name)])],
+            name, _element_type(emission.dtypes[name]), _open_dimensions(emission, name)
         )
-        for name in graph.outputs
+        for name in dict.fromkeys(graph.outputs)
     ]
     nodes = [_node(node) for node in emission.nodes]
     proto = helper.make_graph(nodes, "bert", inputs, outputs)
@@ -159,7 +184,15 @@ def _model(
     )
 
 
-def _dimensions(shape: Tuple[Optional[int], ...]) -> List[Any]:
+def _open_dimensions(emission: Emission, name: str) -> Optional[List[str]]:
+    """A name for each dimension of an output; None where their number isn't known."""
+    rank = emission.ranks.get(name)
+    return None if rank is None else ["%s_%d" % (name, axis) for axis in range(rank)]
+
+
+def _dimensions(shape: Optional[Tuple[Optional[int], ...]]) -> Optional[List[Any]]:
+    if shape is None:
+        return None
     names = ("batch", "sequence")
     return [
         size if size is not None else (names[axis] if axis < 2 else "dimension_%d" % axis)
@@ -174,4 +207,4 @@ def _node(node: OnnxNode) -> Any:
         key: _element_type(value) if isinstance(value, np.dtype) else value
         for key, value in node.attrs.items()
     }
-    return helper.make_node(node.op, node.inputs, [node.output], name=node.output, **attrs)
+    return helper.make_node(node.op, node.inputs, node.outputs, name=node.outputs[0], **attrs)
