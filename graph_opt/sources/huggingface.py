@@ -20,7 +20,12 @@ from bert_serving.graph_opt.sources.model import ModelSource, TokenizerOptions, 
 from bert_serving.graph_opt.sources.safetensors_file import read_safetensors
 from bert_serving.graph_opt.sources.sentence_transformers import read_defaults
 from bert_serving.graph_opt.sources.vocabulary import find_vocabulary
-from bert_serving.graph_opt.variables import check_variables, variable_shapes
+from bert_serving.graph_opt.variables import (
+    HEAD_BIAS,
+    HEAD_WEIGHTS,
+    check_variables,
+    variable_shapes,
+)
 
 __all__ = ["CONFIG", "huggingface_name", "read_huggingface"]
 
@@ -28,6 +33,7 @@ CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLED = "pytorch_model.bin"
+_CLASSIFIER = "BertForSequenceClassification"
 
 
 def read_huggingface(directory: Path) -> ModelSource:
@@ -43,6 +49,7 @@ def read_huggingface(directory: Path) -> ModelSource:
     vocab_file = find_vocabulary(directory)
     stored, files = _weights(directory)
     variables = _renamed(config, stored, files[0])
+    variables.update(_head(values, stored))
     check_variables(config, variables, str(files[0]), str(config_file))
     return ModelSource(
         layout="huggingface",
@@ -139,6 +146,17 @@ def _renamed(
             shape, load = shape[::-1], partial(_transposed, found)
         variables[name] = Variable(name, shape, np.dtype("float32"), load)
     return variables
+
+
+def _head(values: Mapping[str, Any], stored: Mapping[str, Variable]) -> Dict[str, Variable]:
+    """A sequence classifier's head; other models' are called the same and do something else."""
+    architectures = values.get("architectures") or [_CLASSIFIER]
+    head = {}
+    for name, ours in (("classifier.weight", HEAD_WEIGHTS), ("classifier.bias", HEAD_BIAS)):
+        found = stored.get(name)
+        if _CLASSIFIER in architectures and found is not None and found.dtype.kind == "f":
+            head[ours] = Variable(ours, found.shape, np.dtype("float32"), found.load)
+    return head
 
 
 def _find(stored: Mapping[str, Variable], name: str) -> Optional[Variable]:

@@ -2,37 +2,33 @@
 
 ``PREFIX.index`` is a LevelDB table: the key "" holds a BundleHeaderProto, each other key is a
 tensor's name and holds a BundleEntryProto. ``PREFIX.data-00000-of-00001`` and so on hold the
-tensors' bytes. See tensorflow/core/protobuf/tensor_bundle.proto and
+tensors' bytes. The entry of a partitioned tensor says which slices there are; each has an entry of
+its own under a key that encodes name and slice.
+
+See tensorflow/core/protobuf/tensor_bundle.proto and
 tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from bert_serving.graph_opt.dtypes import STRING, dtype_of
 from bert_serving.graph_opt.errors import ModelError
 from bert_serving.graph_opt.graph import Variable
 from bert_serving.graph_opt.sources.crc32c import masked_crc32c
 from bert_serving.graph_opt.sources.leveldb_table import TableError, read_table
+from bert_serving.graph_opt.sources.tensor_slices import TensorSlice, overlap, within
 from bert_serving.graph_opt.sources.wire import WireError, grouped, signed
 
 __all__ = ["Bundle", "read_bundle"]
 
-# tensorflow/core/framework/types.proto
-_DTYPES = {1: "float32", 2: "float64", 3: "int32", 9: "int64", 10: "bool", 19: "float16"}
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """The tensors of a checkpoint by name, unread, and the files that they are in."""
-
-    variables: Dict[str, Variable]
-    files: Tuple[Path, ...]
+Ranges = Sequence[Tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,25 @@ class _Entry:
     offset: int
     size: int
     crc32c: int
+    # Where the tensor is partitioned: (start, end) in each dimension, and the slice's entry.
+    parts: Tuple[Tuple[Ranges, "_Entry"], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The tensors of a checkpoint by name, unread, and the files that they are in."""
+
+    variables: Dict[str, Variable]
+    files: Tuple[Path, ...]
+    _entries: Mapping[str, _Entry] = field(repr=False)
+
+    def load_part(self, name: str, ranges: Ranges) -> np.ndarray:
+        """A part of a tensor: from start to end in each dimension, however it is stored.
+
+        Raises:
+            ModelError: a file is damaged, or the stored slices don't cover the part.
+        """
+        return _load_part(self._entries[name], ranges)
 
 
 def read_bundle(prefix: Path) -> Bundle:
@@ -64,15 +79,20 @@ def read_bundle(prefix: Path) -> Bundle:
     try:
         table = read_table(data)
         shards = _shards(prefix, index, table.pop(b"", None))
-        entries = [_entry(key, value, shards) for key, value in table.items()]
+        entries = [
+            _entry(key.decode("utf-8", "replace"), value, shards, table)
+            for key, value in table.items()
+            if not key.startswith(b"\0")  # a slice, which another entry refers to
+        ]
     except (TableError, WireError) as error:
         raise ModelError("%s isn't a readable checkpoint index: %s" % (index, error)) from error
     variables = {}
     for entry in entries:
-        _check_extent(entry)
+        for stored in [part for _, part in entry.parts] or [entry]:
+            _check_extent(stored)
         load = partial(_load, entry)
         variables[entry.name] = Variable(entry.name, entry.shape, entry.dtype, load)
-    return Bundle(variables, (index,) + shards)
+    return Bundle(variables, (index,) + shards, {entry.name: entry for entry in entries})
 
 
 def _missing(prefix: Path, index: Path) -> str:
@@ -104,7 +124,9 @@ def _shards(prefix: Path, index: Path, header: object) -> Tuple[Path, ...]:
     return shards
 
 
-def _entry(key: bytes, value: bytes, shards: Tuple[Path, ...]) -> _Entry:
+def _entry(
+    name: str, value: bytes, shards: Tuple[Path, ...], table: Mapping[bytes, bytes]
+) -> _Entry:
     values = grouped(value)
     numbers = {}
     for number in (1, 3, 4, 5, 6):
@@ -112,22 +134,56 @@ def _entry(key: bytes, value: bytes, shards: Tuple[Path, ...]) -> _Entry:
         if not isinstance(field, int):
             raise WireError("field %d of an entry has the wrong type" % number)
         numbers[number] = field
-    name = key.decode("utf-8", "replace")
-    if 7 in values:
-        raise WireError("the tensor %r is stored in slices; save the model unpartitioned" % name)
     if numbers[3] >= len(shards):
         raise WireError(
             "the tensor %r lies in data file %d of %d" % (name, numbers[3], len(shards))
         )
-    dtype, shape = np.dtype(_DTYPES.get(numbers[1], "void")), _shape(values.get(2, [b""])[0], name)
+    dtype, shape = _dtype(numbers[1]), _shape(values.get(2, [b""])[0], name)
+    parts = _parts(name, dtype, shape, values.get(7, []), shards, table)
     size = dtype.itemsize
     for dimension in shape:
         size *= dimension
-    if numbers[1] in _DTYPES and size != numbers[5]:
+    if dtype.kind != "V" and size != numbers[5] and not parts:
         raise WireError(
             "the tensor %r of %s %s has %d bytes" % (name, dtype, list(shape), numbers[5])
         )
-    return _Entry(name, dtype, shape, shards[numbers[3]], numbers[4], numbers[5], numbers[6])
+    shard = shards[numbers[3]]
+    return _Entry(name, dtype, shape, shard, numbers[4], numbers[5], numbers[6], parts)
+
+
+def _dtype(number: int) -> np.dtype:
+    """The dtype of arrays that lie in the data files as they are in memory; void for others."""
+    dtype = dtype_of(number)
+    plain = isinstance(dtype, np.dtype) and dtype.kind in "biufc" and dtype != STRING
+    return dtype if isinstance(dtype, np.dtype) and plain else np.dtype("void")
+
+
+def _parts(
+    name: str,
+    dtype: np.dtype,
+    shape: Tuple[int, ...],
+    slices: Sequence[object],
+    shards: Tuple[Path, ...],
+    table: Mapping[bytes, bytes],
+) -> Tuple[Tuple[Ranges, _Entry], ...]:
+    """The slices that a tensor is stored in."""
+    parts = []
+    for data in slices:
+        if not isinstance(data, bytes):
+            raise WireError("the tensor %r is stored in slices that say nothing" % name)
+        one = TensorSlice.from_proto(data)
+        value = table.get(one.key(name))
+        if value is None:
+            raise WireError("the tensor %r is stored in slices, of which one is missing" % name)
+        try:
+            ranges = one.ranges(shape)
+        except ValueError as error:
+            raise WireError("the tensor %r %s has %s" % (name, list(shape), error)) from error
+        entry = _entry(name, value, shards, {})
+        if entry.dtype != dtype or entry.shape != tuple(end - start for start, end in ranges):
+            raise WireError("the tensor %r has a slice of another shape or type" % name)
+        parts.append((ranges, entry))
+    return tuple(parts)
 
 
 def _shape(data: object, name: str) -> Tuple[int, ...]:
@@ -154,7 +210,9 @@ def _check_extent(entry: _Entry) -> None:
 
 
 def _load(entry: _Entry) -> np.ndarray:
-    """Map a tensor into memory, read-only, and verify its checksum."""
+    """Map a tensor into memory, read-only, and verify its checksum; put slices together."""
+    if entry.parts:
+        return _load_part(entry, [(0, size) for size in entry.shape])
     if entry.size == 0:
         return np.zeros(entry.shape, entry.dtype)
     try:
@@ -167,3 +225,22 @@ def _load(entry: _Entry) -> np.ndarray:
             % (entry.shard, entry.name)
         )
     return octets.view(entry.dtype.newbyteorder("<")).reshape(entry.shape)
+
+
+def _load_part(entry: _Entry, ranges: Ranges) -> np.ndarray:
+    if not entry.parts:
+        return _load(entry)[within(ranges, [(0, size) for size in entry.shape])]
+    result = np.empty([end - start for start, end in ranges], entry.dtype)
+    missing = np.ones(result.shape, bool)
+    for stored, part in entry.parts:
+        shared = overlap(stored, ranges)
+        if shared is not None:
+            target = within(shared, ranges)
+            result[target] = _load(part)[within(shared, stored)]
+            missing[target] = False
+    if missing.any():
+        raise ModelError(
+            "%s: the slices of the tensor %r don't cover it: save the model again"
+            % (entry.shard, entry.name)
+        )
+    return result

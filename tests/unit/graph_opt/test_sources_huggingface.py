@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.graph_opt.support import GOOGLE, HUGGING_FACE
+from unit.graph_opt.support import GOLDEN, GOOGLE, HUGGING_FACE, feeds_of
 
 from bert_serving.graph_opt.errors import ModelError
+from bert_serving.graph_opt.interpreter import run
+from bert_serving.graph_opt.pipeline import GraphOptions, build, optimize
 from bert_serving.graph_opt.sources import ModelDefaults, TokenizerOptions, read_model
 from bert_serving.graph_opt.sources.huggingface import huggingface_name
 from bert_serving.graph_opt.sources.safetensors_file import read_safetensors
+from bert_serving.graph_opt.variables import HEAD_BIAS, HEAD_WEIGHTS
 
 WEIGHTS = "model.safetensors"
 QUERY = "encoder.layer.1.attention.self.query.weight"
@@ -107,6 +110,39 @@ def test_other_floats_become_float32(model, stored):
     assert loaded.dtype == kernel.dtype == np.float32
     rounding = {"F16": 2**-10, "F64": 0, "BF16": 2**-7}[stored]
     np.testing.assert_allclose(loaded, TENSORS[QUERY].T, rtol=rounding, atol=1e-6)
+
+
+WEIGHT, BIAS = "classifier.weight", "classifier.bias"
+HEAD = {
+    WEIGHT: np.linspace(-1, 1, 3 * 64, dtype=np.float32).reshape(3, 64),
+    BIAS: np.arange(3, dtype=np.float32),
+}
+
+
+def write_classifier(model, architecture="BertForSequenceClassification"):
+    prefixed = {"bert." + name: array for name, array in TENSORS.items()}
+    write(model / WEIGHTS, dict(prefixed, **HEAD))
+    change_json(model / "config.json", architectures=[architecture])
+
+
+def test_a_sequence_classifier_gives_the_logits_of_its_head(model):
+    write_classifier(model)
+    with np.load(str(GOLDEN / "hf" / "hf-tiny.npz")) as data:
+        feeds, pooled = feeds_of(data["ids"], data["mask"]), data["pooler"]
+    graph, _ = optimize(build(read_model(model), GraphOptions("REGRESSION", num_labels=3)))
+    expected = pooled @ HEAD[WEIGHT].T + HEAD[BIAS]
+    np.testing.assert_allclose(run(graph, feeds)["final_encodes"], expected, atol=1e-5)
+
+
+def test_a_head_that_works_on_something_else_is_left_out(model):
+    write_classifier(model, "BertForTokenClassification")
+    assert not {HEAD_WEIGHTS, HEAD_BIAS} & set(read_model(model).variables)
+
+
+def test_a_head_in_a_config_that_names_no_architecture(model):
+    write_classifier(model)
+    change_json(model / "config.json", architectures=None)
+    assert {HEAD_WEIGHTS, HEAD_BIAS} <= set(read_model(model).variables)
 
 
 def test_shards(model):

@@ -69,12 +69,57 @@ def tuned(tmp_path):
     return directory
 
 
-def test_heads_and_optimizer_slots_are_ignored(model, tuned):
+def test_optimizer_slots_are_ignored_and_a_head_is_kept(model, tuned):
     for path in tuned.iterdir():
         shutil.copy(str(path), str(model))
-    assert "output_weights" in read_bundle(model / "model.ckpt-7").variables
     source = read_model(model, ckpt_name="model.ckpt-7")
-    assert set(source.variables) == set(read_model(GOOGLE).variables)
+    assert set(source.variables) == set(read_model(GOOGLE).variables) | {"output_weights"}
+    stored = read_bundle(model / "model.ckpt-7").variables["output_weights"]
+    np.testing.assert_array_equal(source.variables["output_weights"].load(), stored.load())
+
+
+def test_what_is_called_like_a_head_but_holds_no_floats_is_left_out(tuned):
+    pairs = read_table((tuned / "model.ckpt-7.index").read_bytes())
+    # Field 1 is the dtype: 3 is int32, as wide as float32.
+    pairs[b"output_weights"] = b"\x08\x03" + pairs[b"output_weights"][2:]
+    (tuned / "model.ckpt-7.index").write_bytes(leveldb_table(sorted(pairs.items())))
+    source = read_model(GOOGLE, tuned_model_dir=tuned, ckpt_name="model.ckpt-7")
+    assert "output_weights" not in source.variables
+
+
+@pytest.mark.parametrize("path", ["model.ckpt-7", "/home/somebody/tuned/model.ckpt-7"])
+def test_the_newest_checkpoint_is_taken_where_none_is_named(tuned, path):
+    for name in ("model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001"):
+        shutil.copy(str(tuned / name), str(tuned / name.replace("-7", "-3")))
+    state = 'model_checkpoint_path: "%s"\nall_model_checkpoint_paths: "model.ckpt-3"\n' % path
+    (tuned / "checkpoint").write_text(state)
+    source = read_model(GOOGLE, tuned_model_dir=tuned)
+    assert source.files[1] == tuned / "model.ckpt-7.index"
+    named = read_model(GOOGLE, tuned_model_dir=tuned, ckpt_name="model.ckpt-3")
+    assert named.files[1] == tuned / "model.ckpt-3.index"
+
+
+def test_a_checkpoint_that_is_named_is_meant(tuned):
+    (tuned / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"\n')
+    message = "model.ckpt-8.index is missing; .* has the checkpoint model.ckpt-7: name it"
+    with pytest.raises(ModelError, match=message):
+        read_model(GOOGLE, tuned_model_dir=tuned, ckpt_name="model.ckpt-8")
+
+
+def test_the_default_name_comes_before_the_newest(model, tuned):
+    for path in tuned.iterdir():
+        shutil.copy(str(path), str(model))
+    (model / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"\n')
+    assert read_model(model).files[1] == model / INDEX
+
+
+@pytest.mark.parametrize(
+    "state", [b"", b"\xff\xfe", b'model_checkpoint_path: "gone"\n', b"model_checkpoint_path: 7\n"]
+)
+def test_a_state_that_names_no_checkpoint(tuned, state):
+    (tuned / "checkpoint").write_bytes(state)
+    with pytest.raises(ModelError, match=r"bert_model.ckpt.index is missing; .* -ckpt_name"):
+        read_model(GOOGLE, tuned_model_dir=tuned)
 
 
 def test_a_tuned_checkpoint_with_the_original_config(tuned):
