@@ -2,31 +2,32 @@
 
 Before::
 
-    x -> dropout(rate) -> Identity -> y        variable -> read -> MatMul
-    layer 11 -> layer 12 -> pooler             Assert, summaries, optimizer slots ...
+    layer 11 -> layer 12 -> pooler -> loss -> gradients -> Adam      saver, summaries, initializers
+       |                                       Assert - - -> Relu    (a control input)
+       +-> y
 
 After::
 
-    x -> y                                     variable -> MatMul
-    layer 11
+    layer 11 -> y                              Relu
 
-Dropout is the identity at inference, so its readers get its input. Operations that only pass on
-their input (Identity, StopGradient, ...) go the same way, except one that is itself an output,
-whose name must stay. Control inputs order side effects, of which an inference graph has none. At
-the end every node that no output reads is dropped, and with it every variable that nothing needs:
-the layers above the pooled one, an unused pooler.
+A node stays if an output reads it, directly or not, and so do the inputs that the graph declares.
+A variable goes with its node. Control inputs order side effects, of which inference has none: what
+only they need, e.g. an assertion or the update of a moving average, isn't run. Those stay that say
+in which branch of a ``tf.cond`` or loop a needed node runs. Operations may be of any kind.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Dict, List
 
 from bert_serving.graph_opt.graph import Graph, Node, node_of
-from bert_serving.graph_opt.passes.dropout import find_dropouts
+from bert_serving.graph_opt.passes.navigation import declared_inputs, is_pivot
 from bert_serving.graph_opt.passes.result import Rewritten
-from bert_serving.graph_opt.signatures import PASS_THROUGH
 
 __all__ = ["prune"]
+
+_RANDOM = re.compile("(Stateless)?(Parameterized)?(Random|TruncatedNormal|Multinomial)")
 
 
 def prune(graph: Graph) -> Rewritten:
@@ -35,37 +36,30 @@ def prune(graph: Graph) -> Rewritten:
     Raises:
         GraphError: an input or output that no node gives.
     """
-    instead = _bypasses(graph)
     kept: Dict[str, Node] = {}
     waiting = [node_of(tensor) for tensor in graph.outputs]
+    waiting.extend(name for name in declared_inputs(graph) if name in graph)
     while waiting:
         name = waiting.pop()
-        if name in kept:
-            continue
-        node = graph[name]
-        inputs = [_resolve(instead, tensor) for tensor in node.data_inputs]
-        kept[name] = node if tuple(inputs) == node.inputs else node.with_inputs(inputs)
-        waiting.extend(node_of(tensor) for tensor in inputs)
+        if name not in kept:
+            kept[name] = _without_control(graph, graph[name])
+            waiting.extend(node_of(tensor) for tensor in kept[name].inputs)
     nodes: List[Node] = [kept[node.name] for node in graph if node.name in kept]
     variables = {name: value for name, value in graph.variables.items() if name in kept}
-    return Rewritten(graph.replaced(nodes=nodes, variables=variables))
+    return Rewritten(
+        graph.replaced(nodes=nodes, variables=variables),
+        tuple(
+            "%s: %s stays, the outputs will differ from run to run" % (node.name, node.op)
+            for node in nodes
+            if _RANDOM.match(node.op)
+        ),
+    )
 
 
-def _bypasses(graph: Graph) -> Dict[str, str]:
-    """Tensor -> the tensor that equals it at inference."""
-    instead = {dropout.output: dropout.input for dropout in find_dropouts(graph)}
-    for node in graph:
-        if node.op in PASS_THROUGH:
-            instead[node.name] = node.data_inputs[0]
-    return instead
-
-
-def _resolve(instead: Dict[str, str], tensor: str) -> str:
-    while _plain(tensor) in instead:
-        tensor = instead[_plain(tensor)]
-    return tensor
-
-
-def _plain(tensor: str) -> str:
-    """``"a"`` for ``"a:0"``, which is the same tensor."""
-    return tensor[:-2] if tensor.endswith(":0") else tensor
+def _without_control(graph: Graph, node: Node) -> Node:
+    inputs = [
+        tensor
+        for tensor in node.inputs
+        if not tensor.startswith("^") or is_pivot(graph, node_of(tensor))
+    ]
+    return node if tuple(inputs) == node.inputs else node.with_inputs(inputs)
