@@ -1,7 +1,7 @@
 """Optimized graphs on disk, found again by what they were made from.
 
-A graph's key is the SHA-256 of the contents of the model's files, the options, the target, and the
-code of this package: whatever could change the result changes the key. Under
+A graph's key is the SHA-256 of the contents of the model's files, the options, the form that it is
+made in, and the code of this package: whatever could change the result changes the key. Under
 ``<cache>/graphs/<key>/`` lie the model and ``meta.json``, which lists its files with their sizes.
 An entry is made in a directory of its own and renamed when it is complete.
 """
@@ -22,17 +22,45 @@ from typing import Any, Dict, Optional, Tuple
 from bert_serving.graph_opt.digests import sha256_of
 from bert_serving.graph_opt.errors import GraphOptError, OptionError
 from bert_serving.graph_opt.files import PathLike, atomic_write, user_cache_dir
-from bert_serving.graph_opt.pipeline import PassReport, Report, build, optimize
+from bert_serving.graph_opt.heads import check_head
+from bert_serving.graph_opt.pipeline import PassReport, Report, build, optimize, pipeline_for
 from bert_serving.graph_opt.pooling import GraphOptions, output_dimension
 from bert_serving.graph_opt.sources.model import ModelSource
+from bert_serving.graph_opt.targets import write
 
-__all__ = ["Artifact", "build_artifact", "cached_graph", "lookup", "sha256_of", "user_cache_dir"]
+__all__ = [
+    "Artifact",
+    "Form",
+    "build_artifact",
+    "cached_graph",
+    "lookup",
+    "sha256_of",
+    "user_cache_dir",
+]
 
 META = "meta.json"
-MODEL_FILES = {"onnx": "model.onnx"}
+# What engines load; a SavedModel is for others, who say where they want it.
+MODEL_FILES = {"onnx": "model.onnx", "pb": "model.pb"}
 
 # No graph takes this long to write.
 _ABANDONED_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Form:
+    """For what a graph is made: ``target`` is "onnx" or "pb", the rest as in ``pipeline_for``.
+
+    Raises:
+        OptionError: an unknown target.
+    """
+
+    target: str = "onnx"
+    precision: str = "fp32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.target not in MODEL_FILES:
+            raise OptionError("target %r isn't one of %s" % (self.target, ", ".join(MODEL_FILES)))
 
 
 @dataclass(frozen=True)
@@ -46,69 +74,74 @@ class Artifact:
     report: Report
 
 
+DEFAULT_FORM = Form()
+
+
 def cached_graph(
     source: ModelSource,
     options: GraphOptions,
+    form: Form = DEFAULT_FORM,
     *,
     directory: Optional[PathLike] = None,
-    target: str = "onnx",
 ) -> Artifact:
     """The optimized graph of a model, from the cache or made now.
 
     ``directory`` is the cache's, :func:`user_cache_dir` by default.
 
     Raises:
-        OptionError: an option that the model can't satisfy, or an unknown target.
+        OptionError: an option that the model can't satisfy, or an unknown precision or device.
         ModelError: a file of the model is damaged.
         GraphOptError: the cache can't be written.
     """
-    found = lookup(source, options, directory=directory, target=target)
-    return found or build_artifact(source, options, directory=directory, target=target)
+    found = lookup(source, options, form, directory=directory)
+    return found or build_artifact(source, options, form, directory=directory)
 
 
 def lookup(
     source: ModelSource,
     options: GraphOptions,
+    form: Form = DEFAULT_FORM,
     *,
     directory: Optional[PathLike] = None,
-    target: str = "onnx",
 ) -> Optional[Artifact]:
     """The cached graph, or None if there is none or it is damaged. Loads no format library.
 
     Raises:
         GraphOptError: as :func:`cached_graph`, but the cache needn't be writable.
     """
-    return _read_entry(_entry_directory(source, options, directory, target), target, hit=True)
+    entry = _entry_directory(source, options, form, directory)
+    return _read_entry(entry, form.target, hit=True)
 
 
 def build_artifact(
     source: ModelSource,
     options: GraphOptions,
+    form: Form = DEFAULT_FORM,
     *,
     directory: Optional[PathLike] = None,
-    target: str = "onnx",
 ) -> Artifact:
     """Make the graph and put it into the cache, in place of an entry that is damaged.
 
     Raises:
         GraphOptError: as :func:`cached_graph`.
     """
-    entry = _entry_directory(source, options, directory, target)
-    graph, report = optimize(build(source, options))
+    pipeline = pipeline_for(form.precision, form.target, form.device)
+    entry = _entry_directory(source, options, form, directory)
+    graph, report = optimize(build(source, options), pipeline)
     temporary = entry.with_name(".%s.%s" % (entry.name, uuid.uuid4().hex))
     try:
         temporary.mkdir(parents=True)
         _sweep(entry.parent)
-        files = _write_target(graph, temporary, target)
+        files = _write_target(graph, temporary, form.target)
         meta = {
-            "target": target,
+            "form": asdict(form),
             "options": asdict(options),
             "dimension": output_dimension(source.config, options),
             "files": {path.name: path.stat().st_size for path in files},
             "passes": [asdict(one) for one in report.passes],
         }
         atomic_write(temporary / META, json.dumps(meta, indent=1))
-        _install(temporary, entry, target)
+        _install(temporary, entry, form.target)
     except OSError as error:
         raise GraphOptError(
             "can't write the optimized graph to %s: %s; free some space, or name another directory"
@@ -117,7 +150,7 @@ def build_artifact(
         ) from error
     finally:
         shutil.rmtree(str(temporary), ignore_errors=True)
-    artifact = _read_entry(entry, target, hit=False)
+    artifact = _read_entry(entry, form.target, hit=False)
     if artifact is None:
         raise GraphOptError("the optimized graph in %s was damaged as it was written" % entry)
     return artifact
@@ -161,24 +194,20 @@ def _discard(entry: Path) -> None:
 
 
 def _write_target(graph: Any, directory: Path, target: str) -> Tuple[Path, ...]:
-    # The only target so far; others join here and in MODEL_FILES.
-    from bert_serving.graph_opt.targets.onnx import write_onnx
-
-    return write_onnx(graph, directory / MODEL_FILES[target])
+    return write(graph, directory / MODEL_FILES[target], target)
 
 
 def _entry_directory(
-    source: ModelSource, options: GraphOptions, directory: Optional[PathLike], target: str
+    source: ModelSource, options: GraphOptions, form: Form, directory: Optional[PathLike]
 ) -> Path:
-    if target not in MODEL_FILES:
-        raise OptionError("target %r isn't one of %s" % (target, ", ".join(MODEL_FILES)))
     options.check_layers(source.config)
+    check_head(source, options.pooling_strategy, options.num_labels)
     cache = Path(directory) if directory else user_cache_dir()
     identity = {
         "files": [[path.name, sha256_of(path, cache)] for path in source.files],
         "layout": source.layout,
         "options": asdict(options),
-        "target": target,
+        "form": asdict(form),
         "code": _code_digest(),
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8")).hexdigest()
@@ -203,8 +232,7 @@ def _read_entry(entry: Path, target: str, hit: bool) -> Optional[Artifact]:
         complete = MODEL_FILES[target] in meta["files"] and all(
             (entry / name).stat().st_size == size for name, size in meta["files"].items()
         )
-        passes = [dict(one, notes=tuple(one["notes"])) for one in meta["passes"]]
-        report = Report(tuple(PassReport(**one) for one in passes))
+        report = Report(tuple(PassReport(**_as_tuples(one)) for one in meta["passes"]))
         dimension = int(meta["dimension"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Absent, or damaged: either way it must be made.
@@ -212,3 +240,12 @@ def _read_entry(entry: Path, target: str, hit: bool) -> Optional[Artifact]:
     if not complete:
         return None
     return Artifact(entry / MODEL_FILES[target], entry, hit, dimension, report)
+
+
+def _as_tuples(fields: Dict[str, Any]) -> Dict[str, Any]:
+    """Undo what JSON does to tuples."""
+    return {name: _frozen(value) for name, value in fields.items()}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value

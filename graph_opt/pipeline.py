@@ -11,15 +11,24 @@ import numpy as np
 
 from bert_serving.graph_opt.bert import add_bert
 from bert_serving.graph_opt.builder import GraphBuilder
-from bert_serving.graph_opt.errors import ModelError, OptionError
+from bert_serving.graph_opt.errors import OptionError
 from bert_serving.graph_opt.graph import Graph
+from bert_serving.graph_opt.heads import check_head
+from bert_serving.graph_opt.passes.attention_scale import attention_scale
+from bert_serving.graph_opt.passes.conditionals import resolve_conditionals
+from bert_serving.graph_opt.passes.dropout import remove_dropout
+from bert_serving.graph_opt.passes.first_row import first_row
+from bert_serving.graph_opt.passes.fold_constants import fold_constants
 from bert_serving.graph_opt.passes.freeze import freeze
+from bert_serving.graph_opt.passes.fuse_qkv import fuse_qkv
+from bert_serving.graph_opt.passes.gelu import gelu
+from bert_serving.graph_opt.passes.identities import remove_identities
+from bert_serving.graph_opt.passes.layer_norm import layer_norm
 from bert_serving.graph_opt.passes.narrow_integers import narrow_integers
 from bert_serving.graph_opt.passes.prune import prune
 from bert_serving.graph_opt.passes.result import Pass
 from bert_serving.graph_opt.pooling import GraphOptions, add_pooling, output_dimension
 from bert_serving.graph_opt.sources.model import ModelSource
-from bert_serving.graph_opt.variables import POOLER_BIAS, POOLER_KERNEL, has_pooler
 
 __all__ = [
     "DEVICES",
@@ -34,10 +43,22 @@ __all__ = [
     "pipeline_for",
 ]
 
-# Pruning comes first so that freezing reads only the weights that are needed.
+#: What every graph goes through, in this order.
 PIPELINE: Tuple[Tuple[str, Pass], ...] = (
+    # From training to inference. Only then are weights read, and only those that are left.
+    ("conditionals", resolve_conditionals),
+    ("dropout", remove_dropout),
+    ("identities", remove_identities),
     ("prune", prune),
     ("freeze", freeze),
+    # The same in fewer steps; first_row and the two for attention look for canonical forms.
+    ("fold_constants", fold_constants),
+    ("layer_norm", layer_norm),
+    ("gelu", gelu),
+    ("first_row", first_row),
+    ("attention_scale", attention_scale),
+    ("fuse_qkv", fuse_qkv),
+    # The same in fewer bytes; pipeline_for adds what the precision asks for.
     ("narrow_integers", narrow_integers),
 )
 
@@ -90,14 +111,10 @@ def build(source: ModelSource, options: GraphOptions) -> Graph:
         ModelError: CLS_POOLED of weights without a pooler.
     """
     options.check_layers(source.config)
-    if options.pooling_strategy == "CLS_POOLED" and not has_pooler(source.variables):
-        raise ModelError(
-            "%s: the weights hold no tensor %r and %r, which the pooling strategy CLS_POOLED needs:"
-            " choose another strategy" % (source.directory, POOLER_KERNEL, POOLER_BIAS)
-        )
+    check_head(source, options.pooling_strategy, options.num_labels)
     builder = GraphBuilder()
     tensors = add_bert(builder, source.config, source.variables, options.position_embeddings)
-    return builder.build(add_pooling(builder, tensors, options))
+    return builder.build(add_pooling(builder, tensors, options, source.variables))
 
 
 def pipeline_for(

@@ -1,20 +1,31 @@
 """From the vectors of tokens to the vector of a text: the strategies of bert-as-service 1.10.
 
+Beside them CLASSIFICATION and REGRESSION, which run a fine-tuned classifier's own head.
+
 Shapes: b batch, s sequence length, w width, i.e. hidden size times number of pooled layers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Tuple
+from types import MappingProxyType
+from typing import Callable, Dict, Mapping, Tuple
 
 from bert_serving.graph_opt.bert import BertTensors, dimension, first_token
 from bert_serving.graph_opt.builder import GraphBuilder
 from bert_serving.graph_opt.config import BertConfig
 from bert_serving.graph_opt.errors import OptionError
+from bert_serving.graph_opt.graph import Variable
+from bert_serving.graph_opt.heads import HEADS, add_head
 from bert_serving.graph_opt.layers import scalar
 
-__all__ = ["OUTPUT", "POOLING_STRATEGIES", "GraphOptions", "add_pooling", "output_dimension"]
+__all__ = [
+    "OUTPUT",
+    "POOLING_STRATEGIES",
+    "GraphOptions",
+    "add_pooling",
+    "output_dimension",
+]
 
 OUTPUT = "final_encodes"
 
@@ -30,14 +41,18 @@ NORM_EPSILON = 1e-12
 class GraphOptions:
     """What of a model is computed. Layers are counted from 0, or back from -1, without embeddings.
 
+    ``num_labels`` counts for the strategies in ``HEADS`` only.
+
     Raises:
-        OptionError: an unknown strategy, no layer, or ``normalize`` with the strategy NONE.
+        OptionError: an unknown strategy, no layer, no label, or ``normalize`` with a strategy that
+            gives no vector of a text.
     """
 
     pooling_strategy: str = "REDUCE_MEAN"
     pooling_layers: Tuple[int, ...] = (-2,)
     normalize: bool = False
     position_embeddings: bool = True
+    num_labels: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pooling_layers", tuple(int(one) for one in self.pooling_layers))
@@ -53,6 +68,13 @@ class GraphOptions:
                 "pooling strategy NONE gives a vector for each token, which can't be normalized:"
                 " choose another strategy, or don't normalize"
             )
+        if self.normalize and self.pooling_strategy in HEADS:
+            raise OptionError(
+                "pooling strategy %s gives a number for each label, which can't be normalized:"
+                " choose another strategy, or don't normalize" % self.pooling_strategy
+            )
+        if self.num_labels < 1:
+            raise OptionError("a classifier has at least one label, not %d" % self.num_labels)
 
     def check_layers(self, config: BertConfig) -> None:
         """Raise OptionError if a layer isn't in a model of this config."""
@@ -69,18 +91,27 @@ def output_dimension(config: BertConfig, options: GraphOptions) -> int:
     """Components of one vector of the output."""
     if options.pooling_strategy == "CLS_POOLED":
         return config.hidden_size
+    if options.pooling_strategy in HEADS:
+        return options.num_labels
     width = config.hidden_size * len(options.pooling_layers)
     return 2 * width if options.pooling_strategy == "REDUCE_MEAN_MAX" else width
 
 
-def add_pooling(builder: GraphBuilder, tensors: BertTensors, options: GraphOptions) -> str:
+def add_pooling(
+    builder: GraphBuilder,
+    tensors: BertTensors,
+    options: GraphOptions,
+    variables: Mapping[str, Variable] = MappingProxyType({}),
+) -> str:
     """Add the pooling; the result is called ``final_encodes``.
 
+    ``variables`` are the model's; only the strategies in ``HEADS`` read them.
+
     Returns float32 [b, w]; [b, s, w] for NONE, zero at masked positions; [b, 2*w] for
-    REDUCE_MEAN_MAX; [b, h] for CLS_POOLED.
+    REDUCE_MEAN_MAX; [b, h] for CLS_POOLED; [b, num_labels] for the strategies in ``HEADS``.
 
     Raises:
-        OptionError: CLS_POOLED of a model without a pooler.
+        OptionError: CLS_POOLED or a head of a model without a pooler.
     """
     with builder.scope("pooling"):
         layers = [tensors.layers[index] for index in options.pooling_layers]
@@ -88,12 +119,15 @@ def add_pooling(builder: GraphBuilder, tensors: BertTensors, options: GraphOptio
         if len(layers) > 1:
             axis = builder.constant(-1, "int64", "layers/axis")
             hidden = builder.op("ConcatV2", tuple(layers) + (axis,), "layers")
-        if options.pooling_strategy == "CLS_POOLED":
-            if tensors.pooled is None:
-                raise OptionError("CLS_POOLED needs a pooler, and the model has none")
-            pooled = tensors.pooled
+        strategy = options.pooling_strategy
+        if strategy in _STRATEGIES:
+            pooled = _STRATEGIES[strategy](builder, hidden, tensors.input_mask)
+        elif tensors.pooled is None:
+            raise OptionError("%s needs a pooler, and the model has none" % strategy)
         else:
-            pooled = _STRATEGIES[options.pooling_strategy](builder, hidden, tensors.input_mask)
+            pooled = tensors.pooled
+        if strategy in HEADS:
+            pooled = add_head(builder, variables, pooled, strategy)
         if options.normalize:
             pooled = _normalize(builder, pooled)
     return builder.op("Identity", (pooled,), OUTPUT)
@@ -178,4 +212,4 @@ _STRATEGIES: Dict[str, Callable[[GraphBuilder, str, str], str]] = {
     "SEP_TOKEN": _last,
     "LAST_TOKEN": _last,
 }
-POOLING_STRATEGIES: Tuple[str, ...] = tuple(_STRATEGIES) + ("CLS_POOLED",)
+POOLING_STRATEGIES: Tuple[str, ...] = tuple(_STRATEGIES) + ("CLS_POOLED",) + HEADS

@@ -8,12 +8,23 @@ from bert_serving.graph_opt.config import BertConfig
 from bert_serving.graph_opt.errors import ModelError
 from bert_serving.graph_opt.graph import Variable
 
-__all__ = ["POOLER_BIAS", "POOLER_KERNEL", "check_variables", "has_pooler", "variable_shapes"]
+__all__ = [
+    "HEAD_BIAS",
+    "HEAD_WEIGHTS",
+    "POOLER_BIAS",
+    "POOLER_KERNEL",
+    "check_variables",
+    "has_pooler",
+    "variable_shapes",
+]
 
 Shape = Tuple[int, ...]
 
 POOLER_KERNEL = "bert/pooler/dense/kernel"
 POOLER_BIAS = "bert/pooler/dense/bias"
+# Only fine-tuned classifiers have these; their shapes depend on the number of labels.
+HEAD_WEIGHTS = "output_weights"
+HEAD_BIAS = "output_bias"
 
 
 def variable_shapes(config: BertConfig) -> Dict[str, Shape]:

@@ -6,12 +6,13 @@ import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from unit.graph_opt.support import GOOGLE
 
 from bert_serving.graph_opt import cache
-from bert_serving.graph_opt.cache import build_artifact, cached_graph, lookup
+from bert_serving.graph_opt.cache import Form, build_artifact, cached_graph, lookup
 from bert_serving.graph_opt.errors import GraphOptError, ModelError, OptionError
 from bert_serving.graph_opt.files import user_cache_dir
 from bert_serving.graph_opt.pipeline import PIPELINE, GraphOptions
@@ -80,6 +81,25 @@ def test_other_options_make_another_entry(source, store, options):
     cached_graph(source, MEAN, directory=store)
     assert not cached_graph(source, options, directory=store).hit
     assert len(entries(store)) == 2
+
+
+@pytest.mark.parametrize(
+    "form", [Form("pb"), Form("onnx", device="gpu"), Form("onnx", "fp16"), Form("onnx", "fp32")]
+)
+def test_another_form_makes_another_entry(source, store, form, monkeypatch):
+    asked = []
+
+    def pipeline(precision, target, device):
+        asked.append((precision, target, device))
+        return PIPELINE
+
+    monkeypatch.setattr(cache, "pipeline_for", pipeline)
+    cached_graph(source, MEAN, directory=store)
+    made = cached_graph(source, MEAN, form, directory=store)
+    assert made.hit is (form == Form())
+    assert made.path.name == {"onnx": "model.onnx", "pb": "model.pb"}[form.target]
+    assert lookup(source, MEAN, form, directory=store) == replace(made, hit=True)
+    assert asked[-1] == (form.precision, form.target, form.device)
 
 
 @pytest.mark.parametrize("name", ["bert_config.json", DATA])
@@ -202,8 +222,12 @@ def test_damaged_weights_leave_nothing_behind(model, store):
 def test_options_are_checked_before_anything_is_read(source, store):
     with pytest.raises(OptionError, match="pooling layer 3 is outside the model"):
         lookup(source, GraphOptions(pooling_layers=(3,)), directory=store)
-    with pytest.raises(OptionError, match="target 'tflite' isn't one of onnx"):
-        lookup(source, MEAN, directory=store, target="tflite")
+    with pytest.raises(ModelError, match="no floating-point tensor 'output_weights'"):
+        lookup(source, GraphOptions("CLASSIFICATION"), directory=store)
+    with pytest.raises(OptionError, match="target 'tflite' isn't one of onnx, pb"):
+        Form("tflite")
+    with pytest.raises(OptionError, match="precision 'fp64' isn't one of"):
+        build_artifact(source, MEAN, Form(precision="fp64"), directory=store)
     assert not store.exists()
 
 

@@ -2,19 +2,34 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from unit.graph_opt.support import SMALL, random_source, small_batch
+from unit.graph_opt.support import SMALL, held, random_source, small_batch
 
 from bert_serving.graph_opt.errors import ModelError, OptionError
+from bert_serving.graph_opt.heads import HEADS
 from bert_serving.graph_opt.interpreter import run
 from bert_serving.graph_opt.pipeline import GraphOptions, build, optimize
 from bert_serving.graph_opt.pooling import POOLING_STRATEGIES, output_dimension
-from bert_serving.graph_opt.variables import POOLER_BIAS, POOLER_KERNEL
+from bert_serving.graph_opt.variables import (
+    HEAD_BIAS,
+    HEAD_WEIGHTS,
+    POOLER_BIAS,
+    POOLER_KERNEL,
+)
 
 MASK = small_batch()["input_mask"].astype(np.float32)
 
 
+def classifier():
+    """A model with a head of two labels."""
+    source = random_source()
+    weights = np.linspace(-1, 1, 2 * SMALL.hidden_size, dtype=np.float32).reshape(2, -1)
+    source.variables[HEAD_WEIGHTS] = held(HEAD_WEIGHTS, weights)
+    source.variables[HEAD_BIAS] = held(HEAD_BIAS, np.ones(2, np.float32))
+    return source
+
+
 def encode(options, feeds=None):
-    graph, _ = optimize(build(random_source(), options))
+    graph, _ = optimize(build(classifier(), options))
     return run(graph, feeds or small_batch())["final_encodes"]
 
 
@@ -61,7 +76,7 @@ def test_layers_are_concatenated_in_the_order_named(layers):
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("strategy", [name for name in POOLING_STRATEGIES if name != "NONE"])
+@pytest.mark.parametrize("strategy", sorted(set(POOLING_STRATEGIES) - {"NONE"} - set(HEADS)))
 def test_normalized_vectors_have_length_one(strategy):
     plain = encode(GraphOptions(strategy, (-1,)))
     unit = encode(GraphOptions(strategy, (-1,), normalize=True))
