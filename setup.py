@@ -32,7 +32,10 @@ def packages() -> Dict[str, str]:
 # Python 3.7 is there for TensorFlow 1.15; the pins are the last releases with wheels for it.
 INSTALL: List[str] = [
     "numpy>=1.17",
+    "protobuf>=3.19,<3.21; python_version < '3.8'",
+    "protobuf>=3.19; python_version >= '3.8'",
     "pyzmq>=25",
+    "rich>=13",
     "termcolor>=2.1",
     "tokenizers==0.20.3; python_version < '3.8'",
     "tokenizers>=0.20; python_version >= '3.8'",
@@ -54,16 +57,20 @@ EXTRAS: Dict[str, List[str]] = {
         # A formatter's releases format differently.
         "ruff>=0.17,<0.18; python_version >= '3.10'",
         "setuptools>=64",
+        # Python 3.7 gets its TensorFlow from the extra of that name.
+        "tensorflow-cpu>=2.16; python_version >= '3.10' and platform_machine == 'x86_64'",
+        "tensorflow>=2.16; python_version >= '3.10' and platform_machine != 'x86_64'",
         "wheel",
     ],
     # onnxruntime-gpu isn't here: it must take the place of onnxruntime, which pip can't be told.
     "gpu": ["GPUtil>=1.4; python_version < '3.12'", "nvidia-ml-py>=12"],
-    # The packages of the parts that come next: HTTP, the benchmark's plots, TensorFlow's engine.
+    # The packages of the parts that come next: HTTP, the benchmark's plots.
     "benchmark": ["matplotlib>=3.5", "tqdm>=4.60"],
     "http": ["starlette>=0.29", "uvicorn>=0.22"],
     "tensorflow": [
         "tensorflow-gpu==1.15; python_version < '3.8'",
-        "protobuf<3.21; python_version < '3.8'",
+        # TensorFlow 1.15 can't build some graphs, tf.ones([tf.shape(x)[0]]) for one, with 1.20.
+        "numpy<1.20; python_version < '3.8'",
         "tensorflow>=2.16; python_version >= '3.10'",
     ],
 }
@@ -85,6 +92,7 @@ setup(
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": [
+            "bert-serving-optimize=bert_serving.graph_opt.cli:main",
             "bert-serving-start=bert_serving.server.cli:start",
             "bert-serving-terminate=bert_serving.server.cli:terminate",
         ]

@@ -10,19 +10,15 @@ import argparse
 from typing import Any
 
 from bert_serving.client.version import __version__
-from bert_serving.server.flags import (
-    add_flag,
-    count,
-    fraction,
-    port,
-    positive,
-)
+from bert_serving.graph_opt.flags import add_flag, positive
+from bert_serving.server.flags import count, fraction, port
 from bert_serving.server.model_flags import AUTO, add_model_flags, add_sequence_flags
 
 __all__ = ["get_args_parser", "get_shutdown_parser"]
 
 
-ENGINES = ("auto", "onnxruntime", "echo")
+ENGINES = ("auto", "onnxruntime", "tensorflow", "echo")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -130,7 +126,17 @@ def _add_device_flags(group: Any) -> None:
         choices=ENGINES,
         default="auto",
         metavar="ENGINE",
-        help="%s; echo computes no model, for testing (default: %%(default)s)" % ", ".join(ENGINES),
+        help="%s; auto is ONNX Runtime where it is installed, else TensorFlow; echo computes no "
+        "model, for testing (default: %%(default)s)" % ", ".join(ENGINES),
+    )
+    add_flag(
+        group,
+        "precision",
+        choices=PRECISIONS,
+        default=AUTO,
+        metavar="PRECISION",
+        help="%s: in what the weights are kept and, on GPUs, computed with; int8 also computes in "
+        "integers with ONNX Runtime on CPUs (default: fp32)" % ", ".join(PRECISIONS),
     )
     add_flag(group, "cpu", action="store_true", help="compute on the CPU also if there is a GPU")
     add_flag(
@@ -150,8 +156,13 @@ def _add_device_flags(group: Any) -> None:
         metavar="SHARE",
         help="share of a GPU's memory that a worker may take (default: %(default)s)",
     )
-    add_flag(group, "xla", action="store_true", help="compile the graph by XLA (TensorFlow only)")
-    add_flag(group, "fp16", action="store_true", help="compute in float16")
+    add_flag(
+        group,
+        "xla",
+        action="store_true",
+        help="compile the graph by XLA (TensorFlow only), anew for each shape of a batch",
+    )
+    add_flag(group, "fp16", action="store_true", help="the same as -precision fp16")
 
 
 def get_shutdown_parser() -> argparse.ArgumentParser:

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from bert_serving.server.errors import StartupError
 
-__all__ = ["Gpu", "assign", "cpu_threads", "cuda_is_installed", "list_gpus"]
+__all__ = ["Gpu", "assign", "cpu_threads", "cuda_is_installed", "cuda_name", "list_gpus"]
 
 #: A GPU with less of its memory free than this share is busy with something else.
 LEAST_FREE = 0.1
@@ -21,7 +23,7 @@ LEAST_FREE = 0.1
 
 @dataclass(frozen=True)
 class Gpu:
-    """An NVIDIA device."""
+    """An NVIDIA device; ``index`` counts those that CUDA_VISIBLE_DEVICES lets this process see."""
 
     index: int
     free_share: float  # of its memory
@@ -65,6 +67,24 @@ def cpu_threads(num_worker: int) -> int:
     return max(1, cores // num_worker)
 
 
+def cuda_name(index: int) -> str:
+    """What CUDA_VISIBLE_DEVICES must be for a process to see only this GPU."""
+    visible = _visible()
+    return str(index) if visible is None else visible[index]
+
+
+def _visible() -> Optional[List[str]]:
+    """The numbers or UUIDs in CUDA_VISIBLE_DEVICES; None if all GPUs may be used.
+
+    As for CUDA, the list ends at the first that can't be.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return None
+    names = [name.strip() for name in named.split(",")]
+    return list(takewhile(lambda name: name and not name.startswith("-"), names))
+
+
 def list_gpus() -> List[Gpu]:
     """The NVIDIA devices of this machine, by nvidia-ml-py or else GPUtil; none if neither is."""
     if find_spec("pynvml") is not None:
@@ -83,9 +103,19 @@ def _gpus_of_nvml() -> List[Gpu]:
     except pynvml.NVMLError:
         return []  # the library is installed, the driver isn't: a machine without GPU
     try:
+        names = _visible()
+        if names is None:
+            names = [str(index) for index in range(pynvml.nvmlDeviceGetCount())]
         found = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index))
+        for index, name in enumerate(names):
+            try:
+                if name.isdigit():
+                    handle = pynvml.nvmlDeviceGetHandleByIndex(int(name))
+                else:
+                    handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+            except pynvml.NVMLError:
+                break  # there is no such device, and CUDA sees none behind it
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
             found.append(Gpu(index, memory.free / memory.total))
         return found
     finally:
@@ -96,21 +126,32 @@ def _gpus_of_gputil() -> List[Gpu]:
     import GPUtil
 
     try:
-        return [Gpu(gpu.id, 1.0 - gpu.memoryUtil) for gpu in GPUtil.getGPUs()]
+        free = {str(gpu.id): 1.0 - gpu.memoryUtil for gpu in GPUtil.getGPUs()}
     except FileNotFoundError:
         return []  # no nvidia-smi: a machine without GPU
+    names = _visible()
+    known = takewhile(free.__contains__, sorted(free, key=int) if names is None else names)
+    return [Gpu(index, free[name]) for index, name in enumerate(known)]
 
 
-def cuda_is_installed() -> bool:
-    """Whether the installed ONNX Runtime is the one for GPUs; found out without importing it.
-
-    The packages onnxruntime and onnxruntime-gpu overwrite each other's files; the one that was
-    installed last says so in a file of its own.
-    """
-    package = find_spec("onnxruntime")
+def cuda_is_installed(engine: str) -> bool:
+    """Whether the installed engine is one for GPUs; found out without importing it."""
+    package = find_spec(engine)
     if package is None or package.origin is None:
         return False
+    if engine == "tensorflow":
+        return _tensorflow_has_cuda(Path(package.origin).parent)
+    # The packages onnxruntime and onnxruntime-gpu overwrite each other's files; the one that was
+    # installed last says so in a file of its own.
     about = Path(package.origin).parent / "capi" / "build_and_package_info.py"
-    if not about.is_file():
-        return False
-    return "onnxruntime-gpu" in about.read_text(encoding="utf-8")
+    return about.is_file() and "onnxruntime-gpu" in about.read_text(encoding="utf-8")
+
+
+def _tensorflow_has_cuda(package: Path) -> bool:
+    # In 1.15 the package "tensorflow" is a shell around "tensorflow_core".
+    for directory in (package.parent / "tensorflow_core", package):
+        about = directory / "python" / "platform" / "build_info.py"
+        if about.is_file():
+            text = about.read_text(encoding="utf-8")
+            return re.search(r"is_cuda_build\W+True", text) is not None
+    return False

@@ -1,22 +1,11 @@
-"""How a flag is spelled, and what values it takes."""
+"""What values the server's flags take, beside those of :mod:`bert_serving.graph_opt.flags`."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, Optional
+from typing import Optional
 
-__all__ = ["add_flag", "count", "fraction", "max_seq_len", "port", "positive", "yes_or_no"]
-
-
-def add_flag(group: Any, *names: str, **options: Any) -> None:
-    """Add a flag in both spellings; the first name is also that of the attribute."""
-    options.setdefault("dest", names[0])
-    spellings = []
-    for name in names:
-        spellings += ["-" + name, "--" + name.replace("_", "-")]
-        if "_" in name:
-            spellings.append("--" + name)
-    group.add_argument(*spellings, **options)
+__all__ = ["count", "fraction", "max_seq_len", "port"]
 
 
 def max_seq_len(value: str) -> Optional[int]:
@@ -41,12 +30,6 @@ def port(value: str) -> int:
     return int(value)
 
 
-def positive(value: str) -> int:
-    if not value.isdigit() or int(value) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number from 1 on, but is %r" % value)
-    return int(value)
-
-
 def count(value: str) -> int:
     if not value.isdigit():
         raise argparse.ArgumentTypeError("must be a whole number from 0 on, but is %r" % value)
@@ -61,9 +44,3 @@ def fraction(value: str) -> float:
     if not 0.0 < number <= 1.0:
         raise argparse.ArgumentTypeError("must be above 0.0 and at most 1.0, but is %r" % value)
     return number
-
-
-def yes_or_no(value: str) -> bool:
-    if value.lower() not in ("true", "yes", "1", "false", "no", "0"):
-        raise argparse.ArgumentTypeError("must be true or false, but is %r" % value)
-    return value.lower() in ("true", "yes", "1")

@@ -6,7 +6,8 @@ import argparse
 from enum import Enum
 from typing import Any
 
-from bert_serving.server.flags import add_flag, max_seq_len, positive, yes_or_no
+from bert_serving.graph_opt.flags import add_flag, positive, yes_or_no
+from bert_serving.server.flags import max_seq_len
 
 __all__ = ["AUTO", "POOLING_CODES", "Default", "add_model_flags", "add_sequence_flags"]
 
@@ -20,7 +21,7 @@ class Default(Enum):
 #: Value of a flag that the user didn't name and whose default depends on the model.
 AUTO = Default.AUTO
 
-#: The strategies, by the numbers that 1.10 reports for them in SHOW_CONFIG.
+#: The strategies, by the numbers that 1.10 reports for them in SHOW_CONFIG. 1.10 has no heads.
 POOLING_CODES = {
     "NONE": 0,
     "REDUCE_MAX": 1,
@@ -31,6 +32,8 @@ POOLING_CODES = {
     "CLS_TOKEN": 4,
     "SEP_TOKEN": 5,
     "CLS_POOLED": 6,
+    "CLASSIFICATION": 7,
+    "REGRESSION": 8,
 }
 
 
@@ -56,7 +59,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "ckpt_name",
         default="bert_model.ckpt",
         metavar="NAME",
-        help="name of the checkpoint, without .index (default: %(default)s)",
+        help="name of the checkpoint, without .index; where there is none of the default name, the "
+        "newest one is taken (default: %(default)s)",
     )
     add_flag(
         group,
@@ -129,9 +133,9 @@ def _add_token_flags(group: Any) -> None:
         group,
         "num_labels",
         type=positive,
-        default=2,
+        default=AUTO,
         metavar="N",
-        help="number of labels of a fine-tuned classifier (default: %(default)s)",
+        help="number of labels of a fine-tuned classifier (default: as many as it has)",
     )
     add_flag(
         group,
@@ -159,7 +163,8 @@ def _add_pooling_flags(group: Any) -> None:
         choices=sorted(POOLING_CODES),
         default=AUTO,
         metavar="STRATEGY",
-        help="%s; NONE gives a vector for every token (default: what the model names, or else "
+        help="%s; NONE gives a vector for every token, CLASSIFICATION the probabilities and "
+        "REGRESSION the logits of a fine-tuned classifier (default: what the model names, or else "
         "REDUCE_MEAN)" % ", ".join(sorted(POOLING_CODES)),
     )
     add_flag(

@@ -32,6 +32,7 @@ def main() -> int:
         artifact = cache.build_artifact(
             source,
             GraphOptions(**order["options"]),
+            cache.Form(**order["form"]),
             directory=Path(order["directory"]) if order["directory"] else None,
         )
     except GraphOptError as error:

@@ -1,14 +1,18 @@
 """From the flags and the model to what is served: every default resolved, every clash named.
 
-Pure, but for what :mod:`bert_serving.server.devices` finds out about the machine.
+Pure, but for a look at whether a package is installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Dict, List, Optional, Tuple
 
+from bert_serving.graph_opt.defaults import POOLING_LAYERS, POOLING_STRATEGY, resolve_options
+from bert_serving.graph_opt.heads import HEADS
 from bert_serving.graph_opt.pooling import GraphOptions, output_dimension
 from bert_serving.graph_opt.sources import ModelSource
 from bert_serving.server.arguments import get_args_parser
@@ -17,11 +21,18 @@ from bert_serving.server.errors import StartupError
 from bert_serving.server.model_flags import AUTO, POOLING_CODES
 from bert_serving.server.tokenization import TokenizerSettings
 
-__all__ = ["SequencePlan", "plan_echo", "plan_model", "reported_config", "unheeded_flags"]
+__all__ = [
+    "SequencePlan",
+    "plan_echo",
+    "plan_model",
+    "precision_of",
+    "precision_remarks",
+    "reported_config",
+    "unheeded_flags",
+]
 
 #: 1.10's defaults.
 GOOGLE_MAX_SEQ_LEN = 25
-POOLING_STRATEGY, POOLING_LAYERS = "REDUCE_MEAN", (-2,)
 #: Longest sequence of the echo engine when it has no model to go by: that of BERT-base.
 ECHO_MAX_SEQ_LEN = 512
 
@@ -45,32 +56,19 @@ class SequencePlan:
 def plan_model(args: argparse.Namespace, source: ModelSource) -> SequencePlan:
     """The plan for a model directory; its own defaults hold for what the user didn't name.
 
-    Raises StartupError, or graph_opt's OptionError for a layer outside the model.
+    Raises StartupError, or graph_opt's errors for what the model doesn't have.
     """
-    defaults = source.defaults
-    if args.pooling_strategy is AUTO and defaults.unsupported:
-        raise StartupError(
-            "%s: %s; name a -pooling_strategy to pool in another way"
-            % (source.directory, defaults.unsupported)
-        )
-    strategy = _first_named(args.pooling_strategy, defaults.pooling_strategy, POOLING_STRATEGY)
-    layers = _first_named(args.pooling_layer, defaults.pooling_layers, POOLING_LAYERS)
-    if args.normalize is True and strategy == "NONE":
-        raise StartupError(
-            "-normalize true is for vectors of whole texts; leave it out with "
-            "-pooling_strategy NONE"
-        )
-    normalize = bool(_first_named(args.normalize, defaults.normalize, False))
     limit, reported, fixed = _lengths(args, source)
-    options = GraphOptions(
-        pooling_strategy=strategy,
-        pooling_layers=layers,
-        normalize=normalize and strategy != "NONE",
+    options = resolve_options(
+        source,
+        pooling_strategy=_named(args.pooling_strategy),
+        pooling_layers=_named(args.pooling_layer),
+        normalize=_named(args.normalize),
         position_embeddings=not args.no_position_embeddings,
+        num_labels=_named(args.num_labels),
     )
-    options.check_layers(source.config)
     own = source.tokenizer
-    lowercase = bool(_first_named(args.do_lower_case, own.lowercase, True))
+    lowercase = own.lowercase is not False if args.do_lower_case is AUTO else args.do_lower_case
     tokenizer = TokenizerSettings(
         max_length=limit,
         lowercase=lowercase,
@@ -95,8 +93,8 @@ def plan_echo(args: argparse.Namespace) -> SequencePlan:
         no_special=args.no_special_token,
     )
     options = GraphOptions(
-        pooling_strategy=_first_named(args.pooling_strategy, None, POOLING_STRATEGY),
-        pooling_layers=_first_named(args.pooling_layer, None, POOLING_LAYERS),
+        pooling_strategy=_named(args.pooling_strategy) or POOLING_STRATEGY,
+        pooling_layers=_named(args.pooling_layer) or POOLING_LAYERS,
     )
     fixed = named is not None or args.fixed_embed_length
     reported = None if args.max_seq_len is None else tokenizer.max_length
@@ -122,14 +120,48 @@ def _lengths(args: argparse.Namespace, source: ModelSource) -> Tuple[int, Option
     return length, length, False
 
 
-def _first_named(named: Any, of_model: Any, default: Any) -> Any:
-    if named is not AUTO:
-        return named
-    return default if of_model is None else of_model
+def _named(value: Any) -> Any:
+    """None where the user left a flag open."""
+    return None if value is AUTO else value
 
 
-def reported_config(args: argparse.Namespace, plan: SequencePlan) -> Dict[str, Any]:
-    """The flags as SHOW_CONFIG tells them, under 1.10's names and in its form."""
+def precision_of(args: argparse.Namespace) -> str:
+    """What -precision and 1.10's -fp16 say together.
+
+    Raises StartupError if they contradict each other, or this Python can't have the precision.
+    """
+    if args.precision is AUTO:
+        return "fp16" if args.fp16 else "fp32"
+    if args.fp16 and args.precision != "fp16":
+        raise StartupError(
+            "-fp16 and -precision %s contradict each other; name one of them" % args.precision
+        )
+    if args.precision == "bf16" and find_spec("ml_dtypes") is None:
+        raise StartupError(
+            "-precision bf16 needs the package ml_dtypes, which this Python (%s) doesn't have: "
+            "pip install ml_dtypes (Python 3.9 or later), or choose fp16" % sys.executable
+        )
+    return str(args.precision)
+
+
+def precision_remarks(precision: str, engine: str, on_gpu: bool) -> List[str]:
+    """What to tell the user about a precision that isn't computed in."""
+    computes = precision == "fp32" or (precision != "int8" and on_gpu)
+    if precision == "int8" and engine == "onnxruntime" and not on_gpu:
+        computes = True
+    if computes or engine == "echo":
+        return []
+    return [
+        "-precision %s makes the graph smaller, not faster: the engine %s computes in float32 "
+        "from it on %s" % (precision, engine, "a GPU" if on_gpu else "a CPU")
+    ]
+
+
+def reported_config(args: argparse.Namespace, plan: SequencePlan, **chosen: Any) -> Dict[str, Any]:
+    """The flags as SHOW_CONFIG tells them, under 1.10's names and in its form.
+
+    ``chosen`` are those that were left open and that the plan doesn't have.
+    """
     config = dict(vars(args))
     config.update(
         max_seq_len=plan.max_seq_len,
@@ -138,6 +170,8 @@ def reported_config(args: argparse.Namespace, plan: SequencePlan) -> Dict[str, A
         pooling_strategy=POOLING_CODES[plan.graph.pooling_strategy],
         pooling_strategy_name=plan.graph.pooling_strategy,
         normalize=plan.graph.normalize,
+        num_labels=plan.graph.num_labels,
+        **chosen,
     )
     return {name: None if value is AUTO else value for name, value in sorted(config.items())}
 
@@ -147,17 +181,19 @@ def unheeded_flags(args: argparse.Namespace, engine: str, on_gpu: bool) -> List[
     defaults = vars(get_args_parser().parse_args([]))
     named = {name for name, value in vars(args).items() if value != defaults.get(name)}
     reasons = {
-        "xla": "the engine %s has no XLA" % engine,
-        "fp16": "the engine %s computes in float32" % engine,
         "http_port": "this version serves no HTTP yet",
         "http_max_connect": "this version serves no HTTP yet",
         "cors": "this version serves no HTTP yet",
-        "num_labels": "no classifier is served with this pooling strategy",
     }
+    if args.pooling_strategy not in HEADS:
+        reasons["num_labels"] = "no classifier is served with this pooling strategy"
+    if engine != "tensorflow":
+        reasons["xla"] = "the engine %s has no XLA" % engine
     if not on_gpu:
         reasons["gpu_memory_fraction"] = "no worker computes on a GPU"
     if engine == "echo":
-        reasons["device_map"] = reasons["normalize"] = "the engine echo computes no model"
+        for name in ("device_map", "fp16", "normalize", "num_labels", "precision"):
+            reasons[name] = "the engine echo computes no model"
     return [
         "-%s has no effect: %s" % (name, reasons[name]) for name in sorted(named & set(reasons))
     ]

@@ -9,14 +9,13 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from bert_serving.graph_opt import cache
 from bert_serving.graph_opt.errors import GraphOptError
 from bert_serving.graph_opt.sources import ModelSource, read_model
-from bert_serving.server import models
+from bert_serving.server import engines, models
 from bert_serving.server.devices import assign, cpu_threads, cuda_is_installed, list_gpus
 from bert_serving.server.errors import StartupError
 from bert_serving.server.logs import colors_wanted, stage
@@ -25,6 +24,8 @@ from bert_serving.server.planning import (
     SequencePlan,
     plan_echo,
     plan_model,
+    precision_of,
+    precision_remarks,
     reported_config,
     unheeded_flags,
 )
@@ -40,6 +41,18 @@ CPU_TOKENS, GPU_TOKENS = 1024, 16384
 #: Batches that a worker holds unless -prefetch_size is named: one running, one ready.
 CREDITS = 2
 
+_GPU_REMEDIES = {
+    "onnxruntime": (
+        "ONNX Runtime",
+        "pip uninstall onnxruntime; pip install onnxruntime-gpu",
+    ),
+    "tensorflow": (
+        "TensorFlow",
+        "pip uninstall tensorflow-cpu; pip install 'tensorflow[and-cuda]', or on Python 3.7 "
+        "tensorflow-gpu==1.15",
+    ),
+}
+
 
 def prepare(args: argparse.Namespace) -> ServiceSpec:
     """Resolve everything that the user left open and make the graph ready.
@@ -47,9 +60,11 @@ def prepare(args: argparse.Namespace) -> ServiceSpec:
     Raises StartupError or graph_opt's errors, whose messages are for the user.
     """
     check_ports(args)
-    engine = "onnxruntime" if args.engine == "auto" else args.engine
+    engine, precision = engines.choose(args.engine), precision_of(args)
     devices = _devices(args, engine)
-    for remark in unheeded_flags(args, engine, on_gpu=max(devices) >= 0):
+    on_gpu = max(devices) >= 0
+    remarks = unheeded_flags(args, engine, on_gpu) + precision_remarks(precision, engine, on_gpu)
+    for remark in remarks:
         logger.warning(remark)
     if args.mask_cls_sep and args.pooling_strategy in ("SEP_TOKEN", "LAST_TOKEN"):
         logger.warning(
@@ -62,12 +77,16 @@ def prepare(args: argparse.Namespace) -> ServiceSpec:
         plan, model = plan_echo(args), "echo"
     else:
         source, model = _find_model(args)
-        _check_installed(engine)
         plan = plan_model(args, source)
         vocabulary = str(source.vocab_file)
-        if engine != "echo":
-            graph = str(_graph(args, source, plan))
-    return _spec(args, plan, model, vocabulary, engine, graph, devices)
+        target = engines.ENGINES[engine].target
+        if target is not None:
+            form = cache.Form(target, precision, "gpu" if on_gpu else "cpu")
+            graph = str(_graph(args, source, plan, form))
+    config = reported_config(
+        args, plan, engine=engine, precision=precision, fp16=precision == "fp16"
+    )
+    return _spec(args, plan, model, vocabulary, engine, graph, devices, config)
 
 
 def check_ports(args: argparse.Namespace) -> None:
@@ -95,26 +114,15 @@ def check_ports(args: argparse.Namespace) -> None:
                 ) from error
 
 
-def _check_installed(engine: str) -> None:
-    """Raise StartupError if the engine, or what prepares graphs for it, is missing."""
-    needed = ("onnxruntime", "onnx") if engine == "onnxruntime" else ()
-    missing = [name for name in needed if find_spec(name) is None]
-    if missing:
-        raise StartupError(
-            "the engine %s needs %s, which this Python (%s) doesn't have: pip install %s"
-            % (engine, " and ".join(missing), sys.executable, " ".join(missing))
-        )
-
-
 def _devices(args: argparse.Namespace, engine: str) -> Tuple[int, ...]:
     """The device of each worker."""
     if engine == "echo":
         return (-1,) * args.num_worker
     gpus = [] if args.cpu else list_gpus()
-    if gpus and not cuda_is_installed():
+    if gpus and not cuda_is_installed(engine):
         logger.warning(
-            "this machine has a GPU, but the ONNX Runtime here is the one for CPUs: "
-            "pip uninstall onnxruntime; pip install onnxruntime-gpu (or use -cpu)"
+            "this machine has a GPU, but the %s here is the one for CPUs: %s (or use -cpu)",
+            *_GPU_REMEDIES[engine],
         )
         gpus = []
     return assign(args.num_worker, gpus, args.device_map, args.cpu)
@@ -131,7 +139,16 @@ def _find_model(args: argparse.Namespace) -> Tuple[ModelSource, str]:
         )
         _check_vocabulary(source)
         current.remarks.insert(0, name)
+        newest = _newest_checkpoint(args, source)
+        if newest is not None:
+            current.remark("the newest checkpoint, %s" % newest)
     return source, name
+
+
+def _newest_checkpoint(args: argparse.Namespace, source: ModelSource) -> Optional[str]:
+    """The name of a checkpoint that was taken though another one was named."""
+    stems = [path.stem for path in source.files if path.suffix == ".index"]
+    return stems[0] if stems and stems[0] != args.ckpt_name else None
 
 
 def _check_vocabulary(source: ModelSource) -> None:
@@ -144,11 +161,13 @@ def _check_vocabulary(source: ModelSource) -> None:
         )
 
 
-def _graph(args: argparse.Namespace, source: ModelSource, plan: SequencePlan) -> Path:
+def _graph(
+    args: argparse.Namespace, source: ModelSource, plan: SequencePlan, form: cache.Form
+) -> Path:
     """The optimized graph, from the cache or else made by a process that ends afterwards."""
     directory = Path(args.graph_tmp_dir) if args.graph_tmp_dir else None
     with stage(logger, "graph") as current:
-        artifact = cache.lookup(source, plan.graph, directory=directory)
+        artifact = cache.lookup(source, plan.graph, form, directory=directory)
         if artifact is not None:
             current.remark("cached")
             return artifact.path
@@ -158,6 +177,7 @@ def _graph(args: argparse.Namespace, source: ModelSource, plan: SequencePlan) ->
             "ckpt_name": args.ckpt_name,
             "tuned_model_dir": args.tuned_model_dir,
             "options": asdict(plan.graph),
+            "form": asdict(form),
             "directory": args.graph_tmp_dir,
         }
         path = _optimize(order)
@@ -198,6 +218,7 @@ def _spec(
     engine: str,
     graph: Optional[str],
     devices: Tuple[int, ...],
+    config: Dict[str, Any],
 ) -> ServiceSpec:
     return ServiceSpec(
         host=args.host,
@@ -220,9 +241,10 @@ def _spec(
             plan.per_token,
             cpu_threads(args.num_worker),
             args.gpu_memory_fraction,
+            args.xla,
         ),
         model=model,
-        config=reported_config(args, plan),
+        config=config,
         verbose=args.verbose,
         use_color=colors_wanted(),
     )

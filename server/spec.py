@@ -31,12 +31,13 @@ class Endpoints:
 class EngineSpec:
     """What a worker computes, and on what."""
 
-    name: str  # onnxruntime | echo
+    name: str  # onnxruntime | tensorflow | echo
     graph: Optional[str]  # path of the optimized graph; echo needs none
     dimension: int
     per_token: bool  # a vector for every token, not for every text
     threads: int
     gpu_memory_fraction: float
+    xla: bool = False  # compile the graph, where the engine can
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, Generator, Iterator, List, Tuple
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from bert_serving.server import engines
+from bert_serving.server.errors import StartupError
 
 # No test asserts a time, hypothesis' own neither: machines are shared and slow at times. CI runs
 # the same examples each time; elsewhere new ones are looked for.
@@ -20,8 +24,49 @@ settings.load_profile("project")
 
 GOLDEN = Path(__file__).parent / "golden"
 
+#: Names the engines, separated by spaces, that must be there: their tests may not skip themselves.
+REQUIRED = "BERT_SERVING_TEST_ENGINES"
+
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Results of the reference systems, and the small models that gave them."""
     return GOLDEN
+
+
+@pytest.fixture
+def own_environment() -> Iterator[None]:
+    """Undo what an engine that is loaded in this process sets in the environment."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in _required():
+        try:
+            engines.choose(name)
+        except StartupError as error:
+            raise pytest.UsageError("%s demands it: %s" % (REQUIRED, error)) from error
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = str(report.longrepr[-1])
+        for package in _packages():
+            # As importorskip says it; an engine may be found and still not be importable.
+            if "could not import '%s" % package in reason:
+                report.outcome = "failed"
+                report.longrepr = "%s forbids to skip this: %s" % (REQUIRED, reason)
+
+
+def _required() -> List[str]:
+    return os.environ.get(REQUIRED, "").split()
+
+
+def _packages() -> Tuple[str, ...]:
+    return tuple(package for name in _required() for package in engines.ENGINES[name].packages)

@@ -1,33 +1,127 @@
-"""The reference systems' results, through a running server and client."""
+"""The reference systems' results, through every engine that is installed.
+
+Each engine computes each case in this process; the one that is the default here also in a running
+server, the others a few, for each server's worker must import them.
+"""
 
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 import pytest
-from support import client_of, running
+from support import client_of, port_flags, running
 
-CASES: List[Dict[str, Any]] = json.loads(
-    (Path(__file__).parent.parent / "golden" / "tf1-tiny" / "cases.json").read_text("utf-8")
-)
+from bert_serving.graph_opt import cache
+from bert_serving.graph_opt.sources import read_model
+from bert_serving.server import engines
+from bert_serving.server.engines import Engine, Features
+from bert_serving.server.errors import StartupError
+from bert_serving.server.helper import get_args_parser
+from bert_serving.server.planning import plan_model
+from bert_serving.server.spec import EngineSpec
+from bert_serving.server.worker import compute
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+TF1 = GOLDEN / "tf1-tiny"
+CASES: List[Dict[str, Any]] = json.loads((TF1 / "cases.json").read_text("utf-8"))
+#: A vector for every token, several layers and poolings, tokens instead of texts, the pooler.
+FEW = (0, 12, 15, 25)
 TOLERANCE = 1e-4
+
+CLASSIFIER = TF1 / "classifier"
+PROBABILITIES = ["-model_dir", str(CLASSIFIER), "-num_labels", "3"]
+PROBABILITIES += ["-pooling_strategy", "CLASSIFICATION"]
+
+
+def is_installed(name: str) -> bool:
+    try:
+        return engines.choose(name) == name
+    except StartupError:
+        return False
+
+
+#: Those that compute a model, the default one first.
+INSTALLED = [name for name, kind in engines.ENGINES.items() if kind.target and is_installed(name)]
+SERVED = [
+    pytest.param(name, case, id="%s-%s" % (name, case["file"][:7]))
+    for name in INSTALLED
+    for number, case in enumerate(CASES)
+    if name == INSTALLED[0] or number in FEW
+]
+
+every_engine = pytest.mark.parametrize("name", INSTALLED)
+
+
+def case_flags(case: Dict[str, Any]) -> List[str]:
+    return ["-model_dir", str(TF1 / "model")] + case["flags"]
+
+
+# -------------------------------------------------------------------------------- engines
+
+
+@contextmanager
+def loaded(name: str, flags: List[str]) -> Iterator[Any]:
+    """An engine in this process, with the graph for these flags; gives it and its spec."""
+    args = get_args_parser().parse_args(flags + port_flags())
+    source = read_model(args.model_dir, ckpt_name=args.ckpt_name)
+    plan = plan_model(args, source)
+    target = engines.ENGINES[name].target
+    assert target is not None
+    graph = cache.cached_graph(source, plan.graph, cache.Form(target)).path
+    spec = EngineSpec(name, str(graph), plan.dimension, plan.per_token, 1, 0.5)
+    engine: Engine = engines.create(name)
+    engine.load(spec, -1)
+    try:
+        yield engine, spec
+    finally:
+        engine.close()
+
+
+@pytest.mark.usefixtures("own_environment")
+@every_engine
+@pytest.mark.parametrize("case", CASES, ids=[case["file"][:7] for case in CASES])
+def test_engines_give_what_bert_as_service_gave(name: str, case: Dict[str, Any]) -> None:
+    with np.load(str(TF1 / case["file"])) as reference:
+        ids, mask, types = (reference[key] for key in ("ids", "mask", "types"))
+        expected = reference["vectors"]
+    features = Features(ids, types, mask, np.full(len(ids), ids.shape[1], np.int32))
+    with loaded(name, case_flags(case)) as (engine, spec):
+        vectors = compute(engine, features, spec)
+    assert vectors.dtype == expected.dtype
+    vectors = vectors.reshape(expected.shape)
+    np.testing.assert_allclose(vectors, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.usefixtures("own_environment")
+@every_engine
+def test_engines_give_the_probabilities_of_a_classifier(name: str) -> None:
+    with np.load(str(CLASSIFIER / "probs.npz")) as reference:
+        ids, mask, types = (reference[key] for key in ("ids", "mask", "types"))
+        expected = reference["probabilities"]
+    features = Features(ids, types, mask, np.full(len(ids), ids.shape[1], np.int32))
+    with loaded(name, PROBABILITIES) as (engine, spec):
+        np.testing.assert_allclose(compute(engine, features, spec), expected, rtol=0, atol=1e-5)
+
+
+# -------------------------------------------------------------------------------- servers
 
 
 @pytest.mark.filterwarnings("ignore:.*max_seq_len")  # about texts that are meant to be too long
-@pytest.mark.parametrize("case", CASES, ids=[case["file"][:7] for case in CASES])
-def test_bert_as_service(case: Dict[str, Any], golden: Path) -> None:
-    reference = np.load(str(golden / "tf1-tiny" / case["file"]))
-    model = str(golden / "tf1-tiny" / "model")
-    flags = ["-cpu", "-model_dir", model, "-show_tokens_to_client"] + case["flags"]
+@pytest.mark.parametrize(("name", "case"), SERVED)
+def test_bert_as_service(name: str, case: Dict[str, Any]) -> None:
+    with np.load(str(TF1 / case["file"])) as data:
+        reference = {key: data[key] for key in ("ids", "vectors")}
+    flags = ["-cpu", "-engine", name, "-show_tokens_to_client"] + case_flags(case)
     with running(*flags) as server, client_of(server) as client:
         vectors, tokens = client.encode(
             case["texts"], is_tokenized=case["is_tokenized"], show_tokens=True
         )
         alone = client.encode(case["texts"][-1:], is_tokenized=case["is_tokenized"])
-    vocabulary = (golden / "tf1-tiny" / "model" / "vocab.txt").read_text("utf-8").split("\n")
+    vocabulary = (TF1 / "model" / "vocab.txt").read_text("utf-8").split("\n")
     for row, expected in zip(tokens, reference["ids"]):
         ids = [vocabulary.index(token) for token in row]
         assert ids == expected[: len(ids)].tolist()
@@ -37,6 +131,24 @@ def test_bert_as_service(case: Dict[str, Any], golden: Path) -> None:
     # A text's vectors don't depend on the company in which it was computed.
     width = alone.shape[1]
     np.testing.assert_allclose(alone[0], vectors[-1][:width], rtol=0, atol=TOLERANCE)
+
+
+@every_engine
+def test_a_classifier_is_served(name: str) -> None:
+    """The reference's token ids, by their names; its texts aren't kept, only single ones are."""
+    with np.load(str(CLASSIFIER / "probs.npz")) as reference:
+        single = ~reference["types"].any(axis=1)
+        rows, masks = reference["ids"][single], reference["mask"][single].astype(bool)
+        expected = reference["probabilities"][single]
+    assert len(rows) > 10
+    vocabulary = (CLASSIFIER / "vocab.txt").read_text("utf-8").split("\n")
+    texts = [[vocabulary[i] for i in ids[keep]] for ids, keep in zip(rows, masks)]
+    flags = PROBABILITIES + ["-cpu", "-engine", name, "-no_special_token"]
+    with running(*flags) as server, client_of(server) as client:
+        config = client.server_config
+        probabilities = client.encode(texts, is_tokenized=True)
+    assert (config["pooling_strategy"], config["engine"]) == (7, name)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3, "pooler"])

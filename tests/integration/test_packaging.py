@@ -89,6 +89,7 @@ def test_wheel(source: Path, environment: Path, tmp_path: Path) -> None:
     run(str(environment), "-c", code + CHECK, *module_names(), cwd=tmp_path)
     commands = (target / "bin").iterdir()
     assert sorted(path.name for path in commands) == [
+        "bert-serving-optimize",
         "bert-serving-start",
         "bert-serving-terminate",
     ]
@@ -130,7 +131,8 @@ def test_no_engine_is_loaded(statement: str) -> None:
 
 def test_the_client_needs_little() -> None:
     loaded = run(sys.executable, "-c", LOADED % "import bert_serving.client")
-    for name in ENGINES + ("tokenizers", "termcolor", "safetensors", "huggingface_hub"):
+    heavy = ("tokenizers", "termcolor", "safetensors", "huggingface_hub", "rich")
+    for name in ENGINES + heavy:
         assert "'%s'" % name not in loaded
     names = "import sys, bert_serving.client; print([n for n in sys.modules if 'bert_s' in n])"
     assert "bert_serving.server" not in run(sys.executable, "-c", names)

@@ -153,13 +153,13 @@ HUGGINGFACE: Dict[str, Tuple[Damage, Tuple[str, ...]]] = {
 }
 
 
-needs_onnx = pytest.mark.skipif(
-    importlib.util.find_spec("onnxruntime") is None,
-    reason="the only engine that needs a model is not installed",
+needs_an_engine = pytest.mark.skipif(
+    not any(importlib.util.find_spec(name) for name in ("onnxruntime", "tensorflow")),
+    reason="no engine that needs a model is installed",
 )
 
 
-@needs_onnx
+@needs_an_engine
 @pytest.mark.parametrize("case", sorted(GOOGLE))
 def test_google_directory(case: str, google: Path, tmp_path: Path) -> None:
     damage, mentions = GOOGLE[case]
@@ -167,7 +167,7 @@ def test_google_directory(case: str, google: Path, tmp_path: Path) -> None:
     refused(["-model_dir", str(google), "-cpu"], tmp_path, *mentions)
 
 
-@needs_onnx
+@needs_an_engine
 @pytest.mark.parametrize("case", sorted(HUGGINGFACE))
 def test_huggingface_directory(case: str, huggingface: Path, tmp_path: Path) -> None:
     damage, mentions = HUGGINGFACE[case]
@@ -175,19 +175,19 @@ def test_huggingface_directory(case: str, huggingface: Path, tmp_path: Path) -> 
     refused(["-model_dir", str(huggingface), "-cpu"], tmp_path, *mentions)
 
 
-@needs_onnx
+@needs_an_engine
 def test_sequences_longer_than_the_model_allows(google: Path, tmp_path: Path) -> None:
     flags = ["-model_dir", str(google), "-max_seq_len", "81"]
     refused(flags, tmp_path, "81", "80", "max_seq_len")
 
 
-@needs_onnx
+@needs_an_engine
 @pytest.mark.parametrize("layer", ["3", "-4"])
 def test_a_layer_outside_the_model(layer: str, google: Path, tmp_path: Path) -> None:
     refused(["-model_dir", str(google), "-pooling_layer", layer], tmp_path, layer, "3 layers")
 
 
-@needs_onnx
+@needs_an_engine
 def test_a_cache_that_cannot_be_written(google: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
@@ -211,7 +211,7 @@ def test_an_engine_that_is_not_installed(google: Path, tmp_path: Path) -> None:
     refused(flags, tmp_path, "onnxruntime", "pip install", PYTHONPATH=str(hidden))
 
 
-@needs_onnx
+@needs_an_engine
 def test_a_damaged_graph_in_the_cache(
     google: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_damaged_graph_in_the_cache(
     refused(flags, tmp_path, "worker-0 can't start", graph, "remove its directory")
 
 
-@needs_onnx
+@needs_an_engine
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_leaves_nothing(number: int, google: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"

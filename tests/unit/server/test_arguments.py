@@ -53,6 +53,9 @@ FLAGS = [
     ("-normalize", "No", "normalize", False),
     ("-host", "0.0.0.0", "host", "0.0.0.0"),
     ("-engine", "echo", "engine", "echo"),
+    ("-engine", "tensorflow", "engine", "tensorflow"),
+    ("-precision", "int8", "precision", "int8"),
+    ("-pooling_strategy", "REGRESSION", "pooling_strategy", "REGRESSION"),
 ]
 
 DEFAULTS_1_10 = {
@@ -80,14 +83,15 @@ DEFAULTS_1_10 = {
     "fixed_embed_length": False,
     "verbose": False,
 }
-#: Those whose default became the model's own; planning falls back to 1.10's.
-DEFAULTS_OF_THE_MODEL = (
+#: Those whose default depends on the model or on other flags; planning falls back to 1.10's.
+FOUND_LATER = (
     "max_seq_len",
     "do_lower_case",
     "pooling_layer",
     "pooling_strategy",
     "normalize",
     "prefetch_size",
+    "precision",
 )
 
 
@@ -111,9 +115,9 @@ def test_defaults_are_those_of_1_10() -> None:
     assert {name: args[name] for name in DEFAULTS_1_10} == DEFAULTS_1_10
 
 
-def test_defaults_that_depend_on_the_model() -> None:
+def test_defaults_that_are_found_later() -> None:
     args = parse()
-    for name in DEFAULTS_OF_THE_MODEL:
+    for name in FOUND_LATER:
         assert getattr(args, name) is AUTO
     assert args.model_dir is None
     assert args.engine == "auto"
@@ -144,6 +148,9 @@ def test_pooling_codes_are_those_of_1_10() -> None:
         "LAST_TOKEN": 5,
         "SEP_TOKEN": 5,
         "CLS_POOLED": 6,
+        # 1.10 has no heads
+        "CLASSIFICATION": 7,
+        "REGRESSION": 8,
     }
 
 
@@ -167,7 +174,9 @@ def test_pooling_codes_are_those_of_1_10() -> None:
         ("-gpu_memory_fraction 1.5", ["-gpu_memory_fraction", "'1.5'"]),
         ("-gpu_memory_fraction nan", ["-gpu_memory_fraction", "'nan'"]),
         ("-normalize maybe", ["-normalize", "'maybe'"]),
-        ("-engine torch", ["-engine", "torch", "onnxruntime"]),
+        ("-engine torch", ["-engine", "torch", "onnxruntime", "tensorflow"]),
+        ("-precision fp64", ["-precision", "fp64", "bf16"]),
+        ("-num_labels 0", ["-num_labels", "'0'"]),
         ("-num_wokrer 2", ["-num_wokrer"]),
     ],
 )

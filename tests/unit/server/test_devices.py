@@ -9,8 +9,21 @@ from typing import Any, List, Optional, Tuple
 import pytest
 
 from bert_serving.server import devices
-from bert_serving.server.devices import Gpu, assign, cpu_threads, list_gpus
+from bert_serving.server.devices import (
+    Gpu,
+    assign,
+    cpu_threads,
+    cuda_is_installed,
+    cuda_name,
+    list_gpus,
+)
 from bert_serving.server.errors import StartupError
+
+
+@pytest.fixture(autouse=True)
+def _all_gpus_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
 
 GPUS = [Gpu(0, 0.5), Gpu(1, 0.05), Gpu(2, 0.9), Gpu(3, 0.5)]
 
@@ -81,7 +94,8 @@ def test_without_a_library_that_knows_gpus_there_are_none(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(devices, "find_spec", find_nothing)
     assert list_gpus() == []
-    assert not devices.cuda_is_installed()
+    assert not cuda_is_installed("onnxruntime")
+    assert not cuda_is_installed("tensorflow")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +114,28 @@ def test_which_onnxruntime_is_installed(
         (tmp_path / "capi" / "build_and_package_info.py").write_text(about)
     found = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(devices, "find_spec", lambda name: found)
-    assert devices.cuda_is_installed() is installed
+    assert cuda_is_installed("onnxruntime") is installed
+
+
+@pytest.mark.parametrize(
+    ("package", "about", "installed"),
+    [
+        ("tensorflow", "build_info = OrderedDict([('is_cuda_build', True), ('is_rocm'", True),
+        ("tensorflow", "build_info = OrderedDict([('is_cuda_build', False), ('is_rocm'", False),
+        ("tensorflow_core", "is_rocm_build = False\nis_cuda_build = True\n", True),
+        ("tensorflow_core", "is_rocm_build = True\nis_cuda_build = False\n", False),
+        ("elsewhere", "is_cuda_build = True\n", False),
+    ],
+)
+def test_which_tensorflow_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, about: str, installed: bool
+) -> None:
+    directory = tmp_path / package / "python" / "platform"
+    directory.mkdir(parents=True)
+    (directory / "build_info.py").write_text(about)
+    found = SimpleNamespace(origin=str(tmp_path / "tensorflow" / "__init__.py"))
+    monkeypatch.setattr(devices, "find_spec", lambda name: found)
+    assert cuda_is_installed("tensorflow") is installed
 
 
 class Nvml(ModuleType):
@@ -124,7 +159,14 @@ class Nvml(ModuleType):
         return len(self.memory)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index >= len(self.memory):
+            raise self.NVMLError("Invalid Argument")
         return index
+
+    def nvmlDeviceGetHandleByUUID(self, name: str) -> int:
+        if not name.startswith("GPU-"):
+            raise self.NVMLError("Not Found")
+        return int(name[len("GPU-") :])
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
         free, total = self.memory[handle]
@@ -137,6 +179,47 @@ def test_gpus_by_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "find_spec", lambda name: name == "pynvml" or None)
     assert list_gpus() == [Gpu(0, 0.5), Gpu(1, 1.0)]
     assert not library.is_open
+
+
+#: CUDA_VISIBLE_DEVICES -> the shares of memory free of those that can be used, in their order.
+VISIBLE = [
+    ("2,0", [1.0, 0.25]),
+    (" 1 ", [0.5]),
+    ("1,-1,0", [0.5]),
+    ("-1", []),
+    ("", []),
+    ("0,7,1", [0.25]),
+]
+
+
+@pytest.mark.parametrize(("named", "shares"), VISIBLE + [("GPU-1,0", [0.5, 0.25]), ("MIG-3", [])])
+def test_nvml_counts_the_gpus_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, named: str, shares: List[float]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml([(1, 4), (2, 4), (4, 4)]))
+    monkeypatch.setattr(devices, "find_spec", lambda name: name == "pynvml" or None)
+    assert list_gpus() == [Gpu(index, share) for index, share in enumerate(shares)]
+
+
+@pytest.mark.parametrize(("named", "shares"), VISIBLE)
+def test_gputil_counts_them_too(
+    monkeypatch: pytest.MonkeyPatch, named: str, shares: List[float]
+) -> None:
+    library = ModuleType("GPUtil")
+    loads = (0.75, 0.5, 0.0)
+    gpus = [SimpleNamespace(id=index, memoryUtil=load) for index, load in enumerate(loads)]
+    monkeypatch.setattr(library, "getGPUs", lambda: gpus, raising=False)
+    monkeypatch.setitem(sys.modules, "GPUtil", library)
+    monkeypatch.setattr(devices, "find_spec", lambda name: name != "pynvml" or None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert list_gpus() == [Gpu(index, share) for index, share in enumerate(shares)]
+
+
+def test_a_gpu_s_name_for_a_process_that_sees_only_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cuda_name(3) == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-8")
+    assert [cuda_name(0), cuda_name(1)] == ["2", "GPU-8"]
 
 
 def test_nvml_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bert_serving.server import engines
 from bert_serving.server.engines import Engine, Features, pad
 from bert_serving.server.engines.echo import DIMENSION, EchoEngine, echo_vector, vocabulary
-from bert_serving.server.errors import EngineError
+from bert_serving.server.errors import EngineError, StartupError
 from bert_serving.server.spec import EngineSpec
 
 SEQUENCES = st.lists(
@@ -91,6 +91,56 @@ def test_echo_s_vocabulary_has_what_every_text_needs() -> None:
 @pytest.mark.parametrize("name", sorted(engines.ENGINES))
 def test_each_engine_can_be_made(name: str) -> None:
     assert isinstance(engines.create(name), Engine)
+
+
+@pytest.mark.parametrize(
+    ("installed", "chosen"),
+    [
+        (["onnxruntime", "onnx", "tensorflow"], "onnxruntime"),
+        (["onnxruntime", "onnx"], "onnxruntime"),
+        (["onnxruntime", "tensorflow"], "tensorflow"),
+        (["tensorflow"], "tensorflow"),
+    ],
+)
+def test_the_engine_if_none_is_named(
+    installed: List[str], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: name if name in installed else None)
+    assert engines.choose("auto") == chosen
+
+
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [((3, 7, 16), r"pip install 'bert-serving\[tensorflow\]'"), ((3, 8), "pip install onnxrun")],
+)
+def test_no_engine_is_installed(
+    version: Tuple[int, ...], remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(engines.sys, "version_info", version)
+    with pytest.raises(StartupError, match="no engine is installed for this .*: " + remedy):
+        engines.choose("auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "remedy"),
+    [
+        ("onnxruntime", ["onnxruntime"], "pip install onnxruntime onnx"),
+        ("onnxruntime", ["onnx"], "pip install onnxruntime onnx"),
+        ("onnxruntime", ["onnxruntime", "onnx"], "pip install onnxruntime onnx"),
+        ("tensorflow", ["tensorflow"], "pip install 'bert-serving[tensorflow]'"),
+    ],
+)
+def test_a_named_engine_that_is_not_installed(
+    name: str, missing: List[str], remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name in missing else name)
+    with pytest.raises(StartupError) as raised:
+        engines.choose(name)
+    message = str(raised.value)
+    assert "the engine %s needs %s, which" % (name, " and ".join(missing)) in message
+    assert message.endswith(remedy)
+    assert engines.choose("echo") == "echo"
 
 
 def test_engines_are_imported_only_when_they_are_loaded() -> None:

@@ -55,6 +55,7 @@ def give(
             "ckpt_name": "bert_model.ckpt",
             "tuned_model_dir": None,
             "options": MEAN,
+            "form": {"target": "onnx", "precision": "fp32", "device": "cpu"},
             "directory": str(tmp_path / "cache"),
         }
         monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(dict(order, **changes))))
@@ -85,6 +86,15 @@ def test_a_graph_in_its_real_format(give: Callable[..., Any]) -> None:
     status, answer = give()
     assert status == 0
     onnx.checker.check_model(answer["path"])
+
+
+def test_the_form_counts(give: Callable[..., Any]) -> None:
+    status, answer = give(form={"target": "pb", "precision": "fp32", "device": "gpu"})
+    assert status == 0
+    assert Path(answer["path"]).name == "model.pb"
+    status, answer = give(form={"target": "pb", "precision": "fp7", "device": "cpu"})
+    assert status == 1
+    assert "precision 'fp7' isn't one of" in answer["error"]
 
 
 @pytest.mark.usefixtures("fake_target")

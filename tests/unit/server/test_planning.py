@@ -9,14 +9,17 @@ from typing import Any, List
 import pytest
 
 from bert_serving.graph_opt.config import BertConfig
-from bert_serving.graph_opt.errors import OptionError
+from bert_serving.graph_opt.errors import ModelError, OptionError
 from bert_serving.graph_opt.sources import ModelDefaults, ModelSource, TokenizerOptions, read_model
+from bert_serving.server import planning
 from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.errors import StartupError
 from bert_serving.server.planning import (
     SequencePlan,
     plan_echo,
     plan_model,
+    precision_of,
+    precision_remarks,
     reported_config,
     unheeded_flags,
 )
@@ -164,12 +167,16 @@ def test_named_pooling_is_stronger_than_the_model_s() -> None:
         ("-pooling_layer -1 -2", 16),
         ("-pooling_strategy REDUCE_MEAN_MAX", 16),
         ("-pooling_strategy REDUCE_MEAN_MAX -pooling_layer 0 1 2", 48),
-        ("-pooling_strategy CLS_POOLED -pooling_layer 0 1 2", 8),
         ("-pooling_strategy NONE", 8),
     ],
 )
 def test_dimension(flags: str, dimension: int) -> None:
     assert plan(google(), flags).dimension == dimension
+
+
+def test_the_pooler_s_dimension() -> None:
+    source = read_model(GOLDEN / "tf1-tiny" / "model")
+    assert plan(source, "-pooling_strategy CLS_POOLED -pooling_layer 0 1 2").dimension == 40
 
 
 def test_a_vector_for_every_token() -> None:
@@ -179,8 +186,35 @@ def test_a_vector_for_every_token() -> None:
 
 
 def test_normalizing_every_token_is_refused() -> None:
-    with pytest.raises(StartupError, match="-normalize true is for vectors of whole texts"):
+    with pytest.raises(OptionError, match="-normalize true is for vectors of whole texts"):
         plan(google(), "-pooling_strategy NONE -normalize true")
+
+
+CLASSIFIER = GOLDEN / "tf1-tiny" / "classifier"
+
+
+@pytest.mark.parametrize("strategy", ["CLASSIFICATION", "REGRESSION"])
+def test_a_number_for_each_label(strategy: str) -> None:
+    source = read_model(CLASSIFIER, ckpt_name="model.ckpt-7")
+    planned = plan(source, "-num_labels 3 -pooling_strategy " + strategy)
+    assert (planned.dimension, planned.per_token) == (3, False)
+    assert planned.graph.num_labels == 3
+    with pytest.raises(OptionError, match="leave it out with -pooling_strategy " + strategy):
+        plan(source, "-normalize true -num_labels 3 -pooling_strategy " + strategy)
+    with pytest.raises(OptionError, match="name its number by -num_labels 3"):
+        plan(source, "-num_labels 2 -pooling_strategy " + strategy)
+    assert plan(source, "-pooling_strategy " + strategy).graph.num_labels == 3
+    unit = replace(source, defaults=ModelDefaults(normalize=True))
+    assert not plan(unit, "-num_labels 3 -pooling_strategy " + strategy).graph.normalize
+
+
+def test_labels_make_no_other_graph_where_there_are_none() -> None:
+    assert plan(google(), "-num_labels 7").graph == plan(google()).graph
+
+
+def test_a_model_without_a_head() -> None:
+    with pytest.raises(ModelError, match="no floating-point tensor 'output_weights'"):
+        plan(read_model(GOLDEN / "tf1-tiny" / "model"), "-pooling_strategy CLASSIFICATION")
 
 
 def test_a_layer_outside_the_model_is_named() -> None:
@@ -190,7 +224,7 @@ def test_a_layer_outside_the_model_is_named() -> None:
 
 def test_a_model_whose_own_pooling_cannot_be_followed() -> None:
     source = huggingface(unsupported="weighted mean pooling is not supported")
-    with pytest.raises(StartupError, match=r"weighted mean .* name a -pooling_strategy"):
+    with pytest.raises(OptionError, match=r"weighted mean .* name a -pooling_strategy"):
         plan(source)
     named = plan(source, "-pooling_strategy REDUCE_MEAN")
     assert named.graph.pooling_strategy == "REDUCE_MEAN"
@@ -235,7 +269,9 @@ def test_echo_s_flags() -> None:
 
 def test_reported_values_are_resolved() -> None:
     args = parse("-num_worker 3")
-    config = reported_config(args, plan_model(args, google()))
+    config = reported_config(
+        args, plan_model(args, google()), engine="tensorflow", precision="fp16"
+    )
     assert config["max_seq_len"] == 25
     assert config["do_lower_case"] is True
     assert config["pooling_layer"] == [-2]
@@ -243,6 +279,7 @@ def test_reported_values_are_resolved() -> None:
     assert config["pooling_strategy_name"] == "REDUCE_MEAN"
     assert config["normalize"] is False
     assert config["num_worker"] == 3
+    assert (config["engine"], config["precision"]) == ("tensorflow", "fp16")
     assert json.loads(json.dumps(config)) == config
 
 
@@ -258,6 +295,12 @@ def test_reported_values_are_resolved() -> None:
         ("-gpu_memory_fraction 0.5", "onnxruntime", False, []),
         ("-device_map 0", "echo", False, ["device_map"]),
         ("-normalize true -xla", "echo", False, ["normalize", "xla"]),
+        ("-fp16 -precision fp16", "echo", False, ["fp16", "precision"]),
+        ("-fp16 -precision fp16", "onnxruntime", False, []),
+        ("-xla", "tensorflow", False, []),
+        ("-num_labels 3", "onnxruntime", False, ["num_labels"]),
+        ("-num_labels 3 -pooling_strategy REDUCE_MAX", "tensorflow", False, ["num_labels"]),
+        ("-num_labels 3 -pooling_strategy REGRESSION", "onnxruntime", False, []),
     ],
 )
 def test_flags_without_effect_are_named(
@@ -267,3 +310,57 @@ def test_flags_without_effect_are_named(
     assert len(remarks) == len(names)
     for name, remark in zip(names, remarks):
         assert remark.startswith("-%s has no effect: " % name)
+
+
+# -------------------------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("", "fp32"),
+        ("-fp16", "fp16"),
+        ("-precision fp16", "fp16"),
+        ("-fp16 -precision fp16", "fp16"),
+        ("-precision int8", "int8"),
+    ],
+)
+def test_precision(flags: str, precision: str) -> None:
+    assert precision_of(parse(flags)) == precision
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_precisions_that_contradict_each_other(precision: str) -> None:
+    with pytest.raises(StartupError, match="-fp16 and -precision %s contradict" % precision):
+        precision_of(parse("-fp16 -precision " + precision))
+
+
+def test_bfloat16_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "find_spec", lambda name: None)
+    with pytest.raises(StartupError, match="-precision bf16 needs the package ml_dtypes"):
+        precision_of(parse("-precision bf16"))
+    monkeypatch.setattr(planning, "find_spec", lambda name: object())
+    assert precision_of(parse("-precision bf16")) == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine", "on_gpu", "is_told"),
+    [
+        ("fp32", "onnxruntime", False, False),
+        ("fp16", "onnxruntime", False, True),
+        ("fp16", "tensorflow", True, False),
+        ("bf16", "tensorflow", False, True),
+        ("int8", "onnxruntime", False, False),
+        ("int8", "onnxruntime", True, True),
+        ("int8", "tensorflow", False, True),
+        ("int8", "echo", False, False),
+    ],
+)
+def test_a_precision_that_is_not_computed_in_is_told(
+    precision: str, engine: str, on_gpu: bool, is_told: bool
+) -> None:
+    remarks = precision_remarks(precision, engine, on_gpu)
+    assert len(remarks) == is_told
+    for remark in remarks:
+        assert remark.startswith("-precision %s makes the graph smaller, not faster" % precision)
+        assert remark.endswith("a GPU" if on_gpu else "a CPU")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 from support import free_ports, port_flags
@@ -16,7 +16,7 @@ from support import free_ports, port_flags
 from bert_serving.graph_opt.config import BertConfig
 from bert_serving.graph_opt.errors import GraphOptError
 from bert_serving.graph_opt.sources import ModelSource
-from bert_serving.server import preparation
+from bert_serving.server import engines, preparation
 from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.devices import Gpu, cpu_threads
 from bert_serving.server.errors import StartupError
@@ -183,7 +183,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def make(gpus: List[Gpu], has_cuda: bool) -> None:
         monkeypatch.setattr(preparation, "list_gpus", lambda: gpus)
-        monkeypatch.setattr(preparation, "cuda_is_installed", lambda: has_cuda)
+        monkeypatch.setattr(preparation, "cuda_is_installed", lambda engine: has_cuda)
 
     return make
 
@@ -215,6 +215,8 @@ def test_a_gpu_that_is_not_used_is_told(machine: Callable[..., None], log: Any) 
     machine(GPUS, has_cuda=False)
     assert preparation._devices(parse(), "onnxruntime") == (-1,)
     assert "pip install onnxruntime-gpu (or use -cpu)" in log.text
+    assert preparation._devices(parse(), "tensorflow") == (-1,)
+    assert "the TensorFlow here is the one for CPUs: pip uninstall tensorflow-cpu" in log.text
     preparation._devices(parse("-cpu"), "onnxruntime")
     assert log.text == "", "who asked for the CPU isn't told"
 
@@ -230,26 +232,12 @@ def test_echo_needs_no_device(machine: Callable[..., None]) -> None:
 def test_tokens_of_a_batch_depend_on_the_devices(devices: Tuple[int, ...], tokens: int) -> None:
     args = parse("-engine", "echo", "-num_worker", "2")
     plan = preparation.plan_echo(args)
-    spec = preparation._spec(args, plan, "m", None, "onnxruntime", "/graph", devices)
+    spec = preparation._spec(args, plan, "m", None, "onnxruntime", "/graph", devices, {})
     assert (spec.token_budget, spec.devices) == (tokens, devices)
     assert spec.engine.graph == "/graph"
 
 
 # ---------------------------------------------------------------------- what may be missing
-
-
-@pytest.mark.parametrize("missing", [["onnxruntime"], ["onnx"], ["onnxruntime", "onnx"]])
-def test_an_engine_that_is_not_installed(
-    missing: List[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = lambda name: None if name in missing else object()  # noqa: E731
-    monkeypatch.setattr(preparation, "find_spec", found)
-    with pytest.raises(StartupError) as raised:
-        preparation._check_installed("onnxruntime")
-    message = str(raised.value)
-    assert "the engine onnxruntime needs %s, which" % " and ".join(missing) in message
-    assert message.endswith("pip install " + " ".join(missing))
-    preparation._check_installed("echo")
 
 
 def source_with_vocabulary(path: Path, tokens: int) -> ModelSource:
@@ -276,6 +264,37 @@ def test_a_vocabulary_of_another_model(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------- the graph
+
+
+def test_the_newest_checkpoint_is_told(log: Any) -> None:
+    directory = HF_TINY.parents[1] / "tf1-tiny" / "classifier"
+    spec = prepare_echo("-model_dir", str(directory))
+    assert spec.engine.dimension == 40
+    assert "model: %s, the newest checkpoint, model.ckpt-7" % directory in log.text
+    prepare_echo("-model_dir", str(directory), "-ckpt_name", "model.ckpt-7")
+    assert "newest" not in log.text
+
+
+def test_the_engine_s_own_kind_of_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = []
+
+    def optimize(order: Dict[str, Any]) -> Path:
+        orders.append(order)
+        return tmp_path / "graph"
+
+    monkeypatch.setattr(preparation, "_optimize", optimize)
+    monkeypatch.setattr(engines, "choose", lambda name: name)
+    flags = ["-model_dir", str(HF_TINY), "-cpu", "-graph_tmp_dir", str(tmp_path)]
+    for engine in ("onnxruntime", "tensorflow"):
+        spec = prepare(parse("-engine", engine, "-precision", "fp16", "-xla", *flags))
+        assert (spec.engine.name, spec.engine.graph) == (engine, str(tmp_path / "graph"))
+        assert spec.engine.xla
+        chosen = [spec.config[name] for name in ("engine", "precision", "fp16")]
+        assert chosen == [engine, "fp16", True]
+    assert [order["form"] for order in orders] == [
+        {"target": "onnx", "precision": "fp16", "device": "cpu"},
+        {"target": "pb", "precision": "fp16", "device": "cpu"},
+    ]
 
 
 def test_a_graph_is_made_once(tmp_path: Path, log: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ SPEC = ServiceSpec(
     vocabulary="/modèle/vocab.txt",
     tokenizer=TokenizerSettings(25, lowercase=False, strip_accents=True, final_sigma=True),
     fixed_length=True,
-    engine=EngineSpec("onnxruntime", "/graph.onnx", 768, False, 4, 0.5),
+    engine=EngineSpec("tensorflow", "/graph.pb", 768, False, 4, 0.5, xla=True),
     model="modèle",
     config={"max_seq_len": None, "pooling_layer": [-2]},
     verbose=False,
