@@ -55,6 +55,8 @@ def narrow_integers(graph: Graph) -> Rewritten:
         for tensor, slot in input_slots(node):
             if isinstance(slot, str) and _is_long(node, slot):
                 groups.join((node.name, slot), _source(graph, tensor))
+            elif not isinstance(slot, str) and slot == LONG:
+                blocked.append(_source(graph, tensor))  # the reader's own dtype never varies
         for slot in output_slots(node)[:1]:
             if isinstance(slot, str) and _is_long(node, slot):
                 interval = _interval(node, ranges)
