@@ -108,8 +108,8 @@ class GraphBuilder:
         if node.name in self._nodes:
             raise GraphError("two nodes are named %r" % node.name)
         self._nodes[node.name] = node
-        if SIGNATURES[node.op].outputs:
-            self._dtypes[node.name] = output_dtypes(node.op, node.attrs)[0]
+        for index, dtype in enumerate(output_dtypes(node.op, node.attrs)):
+            self._dtypes["%s:%d" % (node.name, index) if index else node.name] = dtype
         return node.name
 
 
