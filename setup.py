@@ -50,6 +50,7 @@ INSTALL: List[str] = [
 EXTRAS: Dict[str, List[str]] = {
     "dev": [
         "hypothesis>=6.79",
+        "matplotlib>=3.5",
         "mypy>=1.8; python_version >= '3.10'",
         "psutil>=5.9",
         "pytest>=7.4",
@@ -60,12 +61,13 @@ EXTRAS: Dict[str, List[str]] = {
         # Python 3.7 gets its TensorFlow from the extra of that name.
         "tensorflow-cpu>=2.16; python_version >= '3.10' and platform_machine == 'x86_64'",
         "tensorflow>=2.16; python_version >= '3.10' and platform_machine != 'x86_64'",
+        "tqdm>=4.60",
         "wheel",
     ],
     # onnxruntime-gpu isn't here: it must take the place of onnxruntime, which pip can't be told.
     "gpu": ["GPUtil>=1.4; python_version < '3.12'", "nvidia-ml-py>=12"],
-    # The packages of the parts that come next: HTTP, the benchmark's plots.
     "benchmark": ["matplotlib>=3.5", "tqdm>=4.60"],
+    # For a part that comes next.
     "http": ["starlette>=0.29", "uvicorn>=0.22"],
     "tensorflow": [
         "tensorflow-gpu==1.15; python_version < '3.8'",
@@ -92,6 +94,7 @@ setup(
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": [
+            "bert-serving-benchmark=bert_serving.benchmarks.cli:main",
             "bert-serving-optimize=bert_serving.graph_opt.cli:main",
             "bert-serving-start=bert_serving.server.cli:start",
             "bert-serving-terminate=bert_serving.server.cli:terminate",

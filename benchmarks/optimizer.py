@@ -47,9 +47,18 @@ def main(argv: Optional[List[str]] = None) -> int:
                     flags += [] if args.check else ["--no-check"]
                     found = measure([str(model), "-o", str(out)] + flags)
                     written = _remove(out.parent)
-                    row = (layout, target, precision, found["seconds"])
-                    row += (found["bytes"] / weights, written / weights)
-                    print("| %s | %s | %s | %.1f | %.2f | %.2f |" % row, flush=True)
+                    print(
+                        "| %s | %s | %s | %.1f | %.2f | %.2f |"
+                        % (
+                            layout,
+                            target,
+                            precision,
+                            found["seconds"],
+                            found["bytes"] / weights,
+                            written / weights,
+                        ),
+                        flush=True,
+                    )
     return 0
 
 

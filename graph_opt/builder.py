@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.graph import Graph, Node, Variable
-from bert_serving.graph_opt.signatures import SIGNATURES, input_slots, output_dtypes
+from bert_serving.graph_opt.signatures import input_slots, output_dtypes
 
 __all__ = ["GraphBuilder"]
 

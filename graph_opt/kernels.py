@@ -15,6 +15,7 @@ from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.graph import Node
 from bert_serving.graph_opt.kernels_arrays import ARRAY_KERNELS
 from bert_serving.graph_opt.kernels_base import Arrays, Kernel, binary, unary, widened
+from bert_serving.graph_opt.quantization import DYNAMIC_QUANT_MAT_MUL, dynamic_quant_mat_mul
 from bert_serving.graph_opt.signatures import PASS_THROUGH
 
 __all__ = ["KERNELS", "Kernel"]
@@ -165,6 +166,7 @@ def _table() -> Dict[str, Kernel]:
         "BiasAdd": _bias_add,
         "CheckNumerics": _check_numerics,
         "Cumsum": _cumsum,
+        DYNAMIC_QUANT_MAT_MUL: dynamic_quant_mat_mul,
         "Einsum": _einsum,
         "LeakyRelu": _leaky_relu,
         "MatMul": _matmul("transpose_a", "transpose_b"),

@@ -163,6 +163,7 @@ _RULES: Mapping[str, Rule] = {
     "Concat": _same(1),
     "ConcatV2": _same(0),
     "Cumsum": _same(0),
+    "DynamicQuantMatMul": _same(0),
     "Einsum": _einsum,
     "EnsureShape": _ensured,
     "ExpandDims": _same(0, 1),

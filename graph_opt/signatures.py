@@ -34,6 +34,8 @@ PASS_THROUGH = ("Identity", "PreventGradient", "Snapshot", "StopGradient")
 VARIABLE_OPS = ("Variable", "VariableV2", "VarHandleOp")
 
 BOOL = np.dtype("bool")
+FLOAT = np.dtype("float32")
+INT8 = np.dtype("int8")
 SHORT = np.dtype("int32")
 # What an attribute is where a graph leaves it out, as GraphDefs may: the op registry's defaults.
 DEFAULT_DTYPES: Mapping[str, np.dtype] = {
@@ -84,6 +86,7 @@ def _table() -> Dict[str, Signature]:
         "Concat": Signature((SHORT, "T"), repeats=True, repeated=1),
         "ConcatV2": Signature(("T", "Tidx"), repeats=True),
         "Cumsum": Signature(("T", "Tidx")),
+        "DynamicQuantMatMul": Signature((FLOAT, INT8, FLOAT), (FLOAT,)),  # ours: quantization.py
         "Einsum": Signature(("T",), repeats=True),
         "ExpandDims": Signature(("T", "Tdim")),
         "Fill": Signature(("index_type", "T")),

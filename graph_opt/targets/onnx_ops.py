@@ -8,6 +8,7 @@ import numpy as np
 
 from bert_serving.graph_opt.errors import UnsupportedOp
 from bert_serving.graph_opt.graph import Graph, Node
+from bert_serving.graph_opt.quantization import DYNAMIC_QUANT_MAT_MUL
 from bert_serving.graph_opt.signatures import PASS_THROUGH
 from bert_serving.graph_opt.targets.onnx_arrays import ARRAY_EMITTERS, emit_cast
 from bert_serving.graph_opt.targets.onnx_emission import (
@@ -18,6 +19,7 @@ from bert_serving.graph_opt.targets.onnx_emission import (
     canonical,
     inference_nodes,
 )
+from bert_serving.graph_opt.targets.onnx_quantized import emit_dynamic_quant_mat_mul
 from bert_serving.graph_opt.targets.onnx_slices import SLICE_EMITTERS
 
 __all__ = ["EMITTERS", "Emission", "OnnxNode", "emit_nodes"]
@@ -240,6 +242,7 @@ def _table() -> Dict[str, Emitter]:
         "BiasAdd": _bias_add,
         "Cumsum": _cumsum,
         "DivNoNan": _divide_no_nan,
+        DYNAMIC_QUANT_MAT_MUL: emit_dynamic_quant_mat_mul,
         "Einsum": _einsum,
         "Erfc": _erfc,
         "FloorDiv": _floor_div,

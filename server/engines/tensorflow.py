@@ -120,7 +120,7 @@ def _import(device: int, xla: bool) -> Any:
 
 
 def _read(tf: Any, path: Path) -> Any:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     definition, graph = tf.GraphDef(), tf.Graph()
     try:

@@ -89,6 +89,7 @@ def test_wheel(source: Path, environment: Path, tmp_path: Path) -> None:
     run(str(environment), "-c", code + CHECK, *module_names(), cwd=tmp_path)
     commands = (target / "bin").iterdir()
     assert sorted(path.name for path in commands) == [
+        "bert-serving-benchmark",
         "bert-serving-optimize",
         "bert-serving-start",
         "bert-serving-terminate",
