@@ -15,6 +15,7 @@ from bert_serving.graph_opt.errors import OptionError
 from bert_serving.graph_opt.graph import Graph
 from bert_serving.graph_opt.heads import check_head
 from bert_serving.graph_opt.passes.attention_scale import attention_scale
+from bert_serving.graph_opt.passes.check_operations import check_operations
 from bert_serving.graph_opt.passes.conditionals import resolve_conditionals
 from bert_serving.graph_opt.passes.dropout import remove_dropout
 from bert_serving.graph_opt.passes.first_row import first_row
@@ -50,6 +51,7 @@ PIPELINE: Tuple[Tuple[str, Pass], ...] = (
     ("dropout", remove_dropout),
     ("identities", remove_identities),
     ("prune", prune),
+    ("check_operations", check_operations),
     ("freeze", freeze),
     # The same in fewer steps; first_row and the two for attention look for canonical forms.
     ("fold_constants", fold_constants),

@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Set
 
-from bert_serving.graph_opt.errors import GraphError, ModelError, OptionError, UnsupportedOp
+from bert_serving.graph_opt.errors import GraphError, ModelError, OptionError
 from bert_serving.graph_opt.files import PathLike
 from bert_serving.graph_opt.graph import Graph, Node, Variable, node_of
-from bert_serving.graph_opt.signatures import SIGNATURES
 from bert_serving.graph_opt.sources.saved_model import is_saved_model, read_saved_model
 from bert_serving.graph_opt.sources.tensor_bundle import Bundle, read_bundle
 from bert_serving.graph_opt.sources.tf_files import TfFile, checkpoint_prefix, read_graph_file
@@ -21,7 +20,7 @@ from bert_serving.graph_opt.sources.tf_functions import inline_functions
 from bert_serving.graph_opt.sources.tf_interface import apply_inputs, choose, replaced_outputs
 from bert_serving.graph_opt.sources.tf_variables import VARIABLES, find_variable, saved_places
 
-__all__ = ["check_operations", "read_tf_graph"]
+__all__ = ["read_tf_graph"]
 
 
 def read_tf_graph(
@@ -62,17 +61,6 @@ def read_tf_graph(
             % (target, ", ".join(wanted), ", ".join(unread))
         )
     return _with_variables(graph, file, needed)
-
-
-def check_operations(graph: Graph) -> None:
-    """Check that the passes and targets know all operations; for a graph that is pruned.
-
-    Raises:
-        UnsupportedOp: one is unknown; names its node.
-    """
-    for node in graph.topological():
-        if node.op not in SIGNATURES:
-            raise UnsupportedOp(node.name, node.op, "the optimizer")
 
 
 def _needed(graph: Graph) -> Set[str]:

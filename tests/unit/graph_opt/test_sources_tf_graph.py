@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from unit.graph_opt.support import GOLDEN, leveldb_table
 
-from bert_serving.graph_opt.errors import GraphOptError, ModelError, OptionError, UnsupportedOp
-from bert_serving.graph_opt.graph import Graph, Node
+from bert_serving.graph_opt.errors import GraphOptError, ModelError, OptionError
+from bert_serving.graph_opt.graph import Node
 from bert_serving.graph_opt.graph_def import node_def
 from bert_serving.graph_opt.interpreter import run
 from bert_serving.graph_opt.pipeline import optimize
 from bert_serving.graph_opt.sources.leveldb_table import read_table
 from bert_serving.graph_opt.sources.tensor_bundle import read_bundle
-from bert_serving.graph_opt.sources.tf_graph import check_operations, read_tf_graph
+from bert_serving.graph_opt.sources.tf_graph import read_tf_graph
 from bert_serving.graph_opt.tensor_proto import tensor_proto
 from bert_serving.graph_opt.tf_messages import GraphDef, MetaGraphDef
 
@@ -136,7 +136,6 @@ def test_a_partitioned_tensor_as_a_whole(expected):
 )
 def test_the_graphs_compute_what_tensorflow_did(name, inputs, outputs, expected):
     graph, _ = optimize(read_tf_graph(GRAPHS / name, inputs, outputs))
-    check_operations(graph)
     feeds = {"x": expected["X"], "ids": expected["IDS"]}
     (actual,) = run(graph, {one: feeds[one] for one in graph.inputs}).values()
     np.testing.assert_allclose(actual, expected[name.split(".")[0] + ":output"], atol=1e-6)
@@ -430,10 +429,3 @@ def test_damaged_bytes_give_typed_errors(copy, name):
         path.write_bytes(bytes(data))
         with suppress(GraphOptError):
             read_tf_graph(path, ["is_training"], ["logits" if name == "cond_v2" else "y"])
-
-
-def test_an_unknown_operation_is_named():
-    odd = Node("odd", "DecodePng", ("x",), {})
-    graph = Graph([Node("x", "Placeholder", (), {"dtype": FLOAT}), odd], ["odd"])
-    with pytest.raises(UnsupportedOp, match=r"node 'odd': the optimizer .* DecodePng"):
-        check_operations(graph)
