@@ -4,9 +4,9 @@ Before::
 
     x -> FusedBatchNormV3 -> y
 
-After: UnsupportedOp, which names the node and its operation. A graph of known operations stays as it
-is. It comes after pruning, for nobody cares what a training graph does beside its outputs, and before
-the passes that must know what every operation does to shapes and dtypes.
+After: UnsupportedOp, which names the node and its operation. A graph of known operations stays as
+it is. It comes after pruning, for nobody cares what a training graph does beside its outputs, and
+before the passes that must know what every operation does to shapes and dtypes.
 """
 
 from __future__ import annotations
