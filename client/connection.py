@@ -12,7 +12,9 @@ from typing import List, Optional, Sequence
 
 import zmq
 
+from bert_serving.client import multipart
 from bert_serving.client.errors import ConnectionFailed
+from bert_serving.client.frames import Frame
 
 __all__ = ["Connection"]
 
@@ -71,12 +73,12 @@ class Connection:
     def send(self, frames: Sequence[bytes]) -> None:
         """Queue a message; returns at once, also when no server is there."""
         try:
-            self._sender.send_multipart(frames, zmq.NOBLOCK)
+            multipart.send(self._sender, frames, block=False)
         except zmq.ZMQError as error:
             raise ConnectionFailed("can't send to %s: %s" % (self.server, error)) from error
 
-    def receive(self, seconds: Optional[float]) -> Optional[List[memoryview]]:
-        """The frames of the next message, as memory of ZeroMQ's that isn't copied.
+    def receive(self, seconds: Optional[float]) -> Optional[List[Frame]]:
+        """The frames of the next message; large ones are ZeroMQ's memory, which isn't copied.
 
         None if none came within ``seconds`` (None: however long it takes) or after :meth:`wake`.
         """
@@ -88,10 +90,10 @@ class Connection:
             ready = dict(self._poller.poll(wait_ms))
             if self._woken in ready or self._receiver not in ready:
                 return None
-            frames = self._receiver.recv_multipart(zmq.NOBLOCK, copy=False)
+            frames = multipart.receive(self._receiver)
         except zmq.ZMQError as error:
             raise ConnectionFailed("can't receive from %s: %s" % (self.server, error)) from error
-        return [frame.buffer for frame in frames]
+        return multipart.contents(frames)
 
     def wake(self) -> None:
         """Let :meth:`receive` return None, now and ever after."""

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from bert_serving.client.connection import Connection
 from bert_serving.client.errors import ClientClosed, ClientForked, ProtocolError, RequestTimeout
-from bert_serving.client.frames import decode_reply, encode_request
+from bert_serving.client.frames import Frame, decode_reply, encode_request
 from bert_serving.client.protocol import MalformedMessage, Request, VectorsReply, identity_of
 from bert_serving.client.requests import Inbox, RequestLedger
 
@@ -164,7 +164,7 @@ class Exchange:
         self._deliver(frames)
         return True
 
-    def _deliver(self, frames: List[memoryview]) -> None:
+    def _deliver(self, frames: List[Frame]) -> None:
         # A bare subscription also matches longer identities, which a 1.10 server sends as well.
         if identity_of(bytes(frames[0])) != self._identity:
             self._ledger.dropped += 1

@@ -24,6 +24,7 @@ and beside it, for clients that know better, an ``error`` object with a kind and
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -48,6 +49,7 @@ __all__ = [
     "decode_request",
     "encode_texts",
     "parse_texts",
+    "dtype_name",
     "vectors_frames",
     "info_frames",
     "error_frames",
@@ -235,13 +237,19 @@ def vectors_frames(
     ``tokens`` is the JSON of a list (a row each) of lists of strings, if the client is to have
     them; 1.10 sends an empty string if not.
     """
-    info = b'{"dtype":%s,"shape":%s,"tokens":%s}' % (
-        json.dumps(array.dtype.name).encode("ascii"),
-        json.dumps(list(array.shape)).encode("ascii"),
+    info = b'{"dtype":"%s","shape":[%s],"tokens":%s}' % (
+        dtype_name(array.dtype),
+        b",".join(b"%d" % size for size in array.shape),
         b'""' if tokens is None else tokens,
     )
     buffer = np.ascontiguousarray(array).data.cast("B") if array.size else b""
     return [topic_of(identity), info, buffer, b"%d" % request_id]
+
+
+@lru_cache(maxsize=None)
+def dtype_name(dtype: np.dtype) -> bytes:
+    """Its name, which numpy makes up anew each time that it is asked."""
+    return dtype.name.encode("ascii")
 
 
 def info_frames(identity: bytes, request_id: int, info: bytes) -> List[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -22,8 +22,7 @@ __all__ = ["Assembly", "Complete", "Outcome"]
 REMEMBERED = 10000
 
 
-@dataclass(frozen=True)
-class Complete:
+class Complete(NamedTuple):
     """All vectors of a request: [rows, dimension] or [rows, padded length, dimension]."""
 
     client: bytes
@@ -35,8 +34,7 @@ class Complete:
 Outcome = Union[Complete, RequestFailed]
 
 
-@dataclass
-class _Slice:
+class _Slice(NamedTuple):
     """The rows of one request in one part."""
 
     indices: np.ndarray
@@ -108,9 +106,9 @@ class Assembly:
     def _add_part(self, part: Part) -> List[Outcome]:
         """Cut a part where the request changes; the scheduler keeps a request's rows together."""
         outcomes: List[Outcome] = []
-        cuts = np.flatnonzero(np.diff(part.handles)) + 1
-        starts = [0] + cuts.tolist()
-        stops = cuts.tolist() + [len(part.handles)]
+        handles = part.handles.tolist()
+        cuts = [row for row in range(1, len(handles)) if handles[row] != handles[row - 1]]
+        starts, stops = [0] + cuts, cuts + [len(handles)]
         tokens_before = np.concatenate(([0], np.cumsum(part.lengths))) if part.per_token else None
         for start, stop in zip(starts, stops):
             low, high = start, stop
@@ -122,7 +120,7 @@ class Assembly:
                 part.vectors[low:high],
                 part.per_token,
             )
-            outcomes += self._add(int(part.handles[start]), piece)
+            outcomes += self._add(handles[start], piece)
         return outcomes
 
     def _add(self, handle: int, piece: _Slice) -> List[Outcome]:
@@ -147,9 +145,9 @@ class Assembly:
 
 def _is_whole(piece: _Slice, registered: Registered) -> bool:
     """Whether the piece is all of the request already, in order: then nothing is copied."""
-    rows = registered.rows
-    in_order = len(piece.indices) == rows and bool((piece.indices == np.arange(rows)).all())
-    return in_order and not piece.per_token
+    if piece.per_token or len(piece.indices) != registered.rows:
+        return False
+    return piece.indices.tolist() == list(range(registered.rows))
 
 
 def _store(request: _Request, piece: _Slice, registered: Registered) -> None:

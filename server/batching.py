@@ -1,23 +1,26 @@
 """Choosing which waiting rows are computed together.
 
-Pure. A batch is padded to its longest row, so its cost goes with rows times longest length:
-the choice keeps that product within a token budget and the padding in it small.
+Pure. An engine either pads a batch to its longest row, so that its cost goes with rows times
+longest length, or packs the tokens of all rows, so that little more than attention pays for
+padding; and each call costs something. :class:`BatchLimits` says so in numbers, in tokens. The
+choice keeps what a batch counts within a budget and, as far as the order of service leaves it one,
+makes the real tokens' share of the cost as large as it gets.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-__all__ = ["BatchLimits", "Row", "select_rows"]
+__all__ = ["CALL_TOKENS", "BatchLimits", "Load", "Row", "best_counts", "provenance"]
 
-#: Below this many padded tokens a batch costs little more than the call itself, so that waste
-#: in it matters less than a call saved.
-FREE_TOKENS = 64
-#: Share of real tokens below which rows are better computed in a batch of their own.
-LEAST_FILL = 0.75
+#: What a call costs on CPUs, in tokens.
+CALL_TOKENS = 32.0
+#: So that a budget which is met exactly isn't missed by floating point.
+ROUNDING = 1e-9
 
 
 class Row(NamedTuple):
@@ -34,52 +37,78 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """At most ``rows`` rows and ``tokens`` padded tokens; a longer row goes alone."""
+    """At most ``rows`` rows and ``tokens`` weighted tokens; a longer row goes alone.
+
+    ``padding_weight`` is what a token of padding costs, a real one being 1: 1 with an engine that
+    computes padding like tokens, 0 with one that pays nothing for it. ``call_tokens`` is what a
+    call costs however little is in it; it doesn't count as to the limit.
+    """
 
     rows: int
     tokens: int
+    padding_weight: float = 1.0
+    call_tokens: float = CALL_TOKENS
+
+    def weighted(self, rows: int, tokens: int, longest: int) -> float:
+        """What a batch of so many rows and real tokens counts."""
+        return tokens + self.padding_weight * (rows * longest - tokens)
 
 
-def select_rows(window: Sequence[Row], limits: BatchLimits) -> List[int]:
-    """The indices, ascending, of the rows of ``window`` to compute next.
+@dataclass
+class Load:
+    """What is in a batch so far."""
 
-    ``window[0]``, the one that waited longest, is always among them, so nothing starves. Rows
-    of the nearest lengths join it until the limits are reached or padding would waste more
-    than it saves.
+    rows: int = 0
+    tokens: int = 0
+    longest: int = 0
+
+
+def best_counts(
+    available: Mapping[int, int], near: int, load: Load, limits: BatchLimits, budget: float
+) -> Dict[int, int]:
+    """How many rows of which length should join a batch.
+
+    ``available`` is length -> rows that wait. Lengths nearest to ``near`` go first, and rows join
+    up to where the real tokens' share of what the batch costs is largest, as long as it counts no
+    more than ``budget``. An empty batch gets a row of length ``near`` in any case.
     """
-    lengths = [row.length for row in window]
-    by_length = sorted(range(len(window)), key=lengths.__getitem__)
-    place = by_length.index(0)
-    low, high = place, place + 1  # the batch is by_length[low:high]
-    real = longest = lengths[0]
-    while high - low < limits.rows:
-        side = _nearest(lengths, by_length, low, high)
-        if side is None:
-            break
-        candidate = lengths[by_length[side]]
-        grown_longest = max(longest, candidate)
-        padded = grown_longest * (high - low + 1)
-        if padded > limits.tokens:
-            break
-        if padded > FREE_TOKENS and real + candidate < LEAST_FILL * padded:
-            break
-        real, longest = real + candidate, grown_longest
-        low, high = min(low, side), max(high, side + 1)
-    return sorted(by_length[low:high])
-
-
-def _nearest(lengths: List[int], by_length: List[int], low: int, high: int) -> Optional[int]:
-    """The neighbour of by_length[low:high] whose length is nearer to that of row 0."""
-    if low == 0 or high == len(by_length):
-        return low - 1 if low > 0 else high if high < len(by_length) else None
-    shorter = lengths[0] - lengths[by_length[low - 1]]
-    longer = lengths[by_length[high]] - lengths[0]
-    return low - 1 if shorter <= longer else high
+    lengths = sorted(available)
+    weight, call = limits.padding_weight, limits.call_tokens
+    rows, tokens, longest = load.rows, load.tokens, load.longest
+    share = tokens / (call + limits.weighted(rows, tokens, longest))
+    found: List[Tuple[int, int]] = []
+    best = 0
+    high = bisect_right(lengths, near)
+    low = high - 1
+    while rows < limits.rows and (low >= 0 or high < len(lengths)):
+        if high == len(lengths) or (low >= 0 and near - lengths[low] <= lengths[high] - near):
+            length, low = lengths[low], low - 1
+        else:
+            length, high = lengths[high], high + 1
+        longest = longest if longest > length else length
+        # So many rows more until (1 - weight) * tokens + weight * rows * longest is the budget.
+        left = budget - (1 - weight) * tokens - weight * rows * longest
+        count = min(
+            available[length],
+            limits.rows - rows,
+            int(left / ((1 - weight) * length + weight * longest) + ROUNDING),
+        )
+        if count < 1:
+            if rows > 0:
+                break
+            count = 1
+        rows, tokens = rows + count, tokens + count * length
+        found.append((length, count))
+        weighted = tokens + weight * (rows * longest - tokens)
+        if tokens >= share * (call + weighted):
+            share = tokens / (call + weighted)
+            best = len(found)
+    return dict(found[:best])
 
 
 def provenance(rows: Sequence[Row]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each row comes from: int64 [rows] handles, int32 [rows] indices and lengths."""
-    handles = np.fromiter((row.request for row in rows), np.int64, len(rows))
-    indices = np.fromiter((row.index for row in rows), np.int32, len(rows))
-    lengths = np.fromiter((row.length for row in rows), np.int32, len(rows))
+    handles = np.array([row[0] for row in rows], np.int64)
+    indices = np.array([row[1] for row in rows], np.int32)
+    lengths = np.array([row[2].shape[1] for row in rows], np.int32)
     return handles, indices, lengths

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, List, Sequence, Union
+from typing import Any, Deque, Dict, List, NamedTuple, Sequence, Union
 
 __all__ = [
     "Blocked",
@@ -31,8 +31,7 @@ WAIT_FOR_LISTENER = 30.0
 COME_BACK_WITHIN = 2.0
 
 
-@dataclass(frozen=True)
-class Post:
+class Post(NamedTuple):
     """A reply to deliver."""
 
     client: bytes
@@ -61,8 +60,7 @@ class Blocked:
     frames: Sequence[Any]
 
 
-@dataclass(frozen=True)
-class Sent:
+class Sent(NamedTuple):
     """The reply handed out last for this client was sent."""
 
     client: bytes
@@ -73,8 +71,7 @@ class Tick:
     """Time has passed."""
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):
     """Send the frames to the client now; answer with ``Sent`` or ``Blocked``."""
 
     client: bytes

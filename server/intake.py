@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from bert_serving.client.protocol import Request
 from bert_serving.server.batching import Row
@@ -32,8 +31,7 @@ class InvalidText(ValueError):
     """A text that can't be encoded; the message names it."""
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Consecutive texts of a request, tokenized, or the reason why they couldn't be."""
 
     handle: int
@@ -44,10 +42,18 @@ class Chunk:
 
 
 class Accepted:
-    """A request on its way through tokenization."""
+    """A request on its way through tokenization.
+
+    ``per_token``: its result has a vector for each token, and therefore a padded length.
+    """
 
     def __init__(
-        self, handle: int, request: Request, texts: Sequence[Any], is_tokenized: bool
+        self,
+        handle: int,
+        request: Request,
+        texts: Sequence[Any],
+        is_tokenized: bool,
+        per_token: bool,
     ) -> None:
         self.handle = handle
         self.request = request
@@ -55,7 +61,7 @@ class Accepted:
         self.is_tokenized = is_tokenized
         self.submitted = 0  # texts handed out to be tokenized
         self._tokenized = 0
-        self._wanted: List[Tuple[int, bool]] = [(0, False)] * len(texts)
+        self._wanted: List[Tuple[int, bool]] = [(0, False)] * len(texts) if per_token else []
         self._tokens: List[List[str]] = []
 
     @property
@@ -67,22 +73,23 @@ class Accepted:
         """The scheduler's rows for a chunk; what the sink will need is kept."""
         start, stop = chunk.start, chunk.start + len(chunk.encoded)
         self._tokenized += len(chunk.encoded)
-        self._wanted[start:stop] = [(one.wanted_length, one.is_pair) for one in chunk.encoded]
+        if self._wanted:
+            self._wanted[start:stop] = [(one.wanted_length, one.is_pair) for one in chunk.encoded]
         if chunk.tokens:
             self._tokens = self._tokens or [[]] * len(self.texts)
             self._tokens[start:stop] = chunk.tokens
-        return tuple(
-            Row(self.handle, index, one.features) for index, one in enumerate(chunk.encoded, start)
-        )
+        handle = self.handle
+        return tuple([Row(handle, i, one.features) for i, one in enumerate(chunk.encoded, start)])
 
     def registered(self, batch_rows: int, max_length: int, fixed: bool) -> Registered:
         """What the sink is told once all is tokenized; see tokenization.padded_length."""
+        length = padded_length(self._wanted, batch_rows, max_length, fixed) if self._wanted else 0
         return Registered(
             self.handle,
             self.request.identity,
             self.request.request_id,
             len(self.texts),
-            padded_length(self._wanted, batch_rows, max_length, fixed),
+            length,
             json.dumps(self._tokens).encode("ascii") if self._tokens else None,
         )
 
@@ -136,12 +143,12 @@ class Intake:
     def _encode(self, accepted: Accepted, start: int, stop: int) -> Chunk:
         try:
             encoded = self._tokenizer.encode(accepted.texts[start:stop], accepted.is_tokenized)
-            for number, one in enumerate(encoded, start):
-                if one.features.shape[1] == 0:
-                    raise InvalidText(
-                        "text %d has no tokens, and with -no_special_token the server puts none "
-                        "around it" % number
-                    )
+            lengths = [one.features.shape[1] for one in encoded]
+            if 0 in lengths:
+                raise InvalidText(
+                    "text %d has no tokens, and with -no_special_token the server puts none "
+                    "around it" % (start + lengths.index(0))
+                )
             with_tokens = encoded if self._with_tokens else ()
             tokens = [self._tokenizer.tokens_of(one) for one in with_tokens]
             return Chunk(accepted.handle, start, encoded, tokens)

@@ -1,7 +1,9 @@
 """Messages between the server's own processes, and their frames.
 
-Pure. Numbers that describe a message are JSON, arrays are raw bytes in frames of their own, and
-nothing is ever pickled. Texts stop at the ventilator and vectors start at the workers::
+Pure. Nothing is ever pickled. The first frame begins with a letter for the kind of message; the
+numbers that follow have fixed places in messages that come with every request or batch, and are
+JSON in the others. Large arrays are raw bytes in frames of their own. Texts stop at the
+ventilator and vectors start at the workers::
 
     ventilator -> worker   Batch
     worker -> ventilator   Ready, Done, Broken
@@ -13,10 +15,13 @@ nothing is ever pickled. Texts stop at the ventilator and vectors start at the w
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
+
+from bert_serving.client.frames import dtype_name
 
 __all__ = [
     "BatchMessage",
@@ -33,6 +38,13 @@ __all__ = [
 ]
 
 
+#: The first letter, and what stands behind it. Where arrays follow, they are aligned.
+BATCH = struct.Struct("=c7xqq")  # batch, rows; then the rows' provenance
+PART = struct.Struct("=c?6xq8sqq")  # per token, rows, dtype, shape; then the rows' provenance
+DONE = struct.Struct("=cq")  # batch
+REGISTERED = struct.Struct("=cq20sqq")  # handle, request id in digits, rows, padded length
+
+
 @dataclass(frozen=True)
 class BatchMessage:
     """Rows for a worker, packed one after another without padding."""
@@ -44,8 +56,9 @@ class BatchMessage:
     features: np.ndarray  # int32 [3, tokens]: token ids, segment ids, attention mask
 
     def frames(self) -> List[Any]:
-        arrays = (self.handles, self.indices, self.lengths, self.features)
-        return [b"batch", _json(id=self.batch_id)] + [_buffer(array) for array in arrays]
+        head = BATCH.pack(b"b", self.batch_id, len(self.handles))
+        provenance = _provenance_bytes(self.handles, self.indices, self.lengths)
+        return [head + provenance, _buffer(self.features)]
 
 
 @dataclass(frozen=True)
@@ -59,13 +72,11 @@ class Part:
     per_token: bool
 
     def frames(self) -> List[Any]:
-        head = _json(
-            dtype=self.vectors.dtype.name,
-            shape=list(self.vectors.shape),
-            per_token=self.per_token,
-        )
-        arrays = (self.handles, self.indices, self.lengths, self.vectors)
-        return [b"part", head] + [_buffer(array) for array in arrays]
+        vectors = self.vectors
+        dtype, rows = dtype_name(vectors.dtype), len(self.handles)
+        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape)
+        provenance = _provenance_bytes(self.handles, self.indices, self.lengths)
+        return [head + provenance, _buffer(vectors)]
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ class Ready:
     credits: int
 
     def frames(self) -> List[Any]:
-        return [b"ready", _json(credits=self.credits)]
+        return [_json(b"y", credits=self.credits)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ class Done:
     batch_id: int
 
     def frames(self) -> List[Any]:
-        return [b"done", _json(id=self.batch_id)]
+        return [DONE.pack(b"d", self.batch_id)]
 
 
 @dataclass(frozen=True)
@@ -96,15 +107,15 @@ class Broken:
     message: str
 
     def frames(self) -> List[Any]:
-        return [b"broken", _json(id=self.batch_id, message=self.message)]
+        return [_json(b"k", batch_id=self.batch_id, message=self.message)]
 
 
 @dataclass(frozen=True)
 class Registered:
     """A request is tokenized: what the sink needs besides the vectors.
 
-    ``padded_length`` is the sequence length of a result with a vector a token; ``tokens`` the
-    JSON of the tokens, if the client is to have them.
+    ``padded_length`` is the sequence length of a result with a vector a token, 0 of others;
+    ``tokens`` the JSON of the tokens, if the client is to have them.
     """
 
     handle: int
@@ -115,13 +126,9 @@ class Registered:
     tokens: Optional[bytes] = None
 
     def frames(self) -> List[Any]:
-        head = _json(
-            handle=self.handle,
-            request_id=self.request_id,
-            rows=self.rows,
-            padded_length=self.padded_length,
-        )
-        return [b"registered", head, self.client] + ([self.tokens] if self.tokens else [])
+        digits = b"%d" % self.request_id  # which may be larger than any field for numbers
+        head = REGISTERED.pack(b"r", self.handle, digits, self.rows, self.padded_length)
+        return [head, self.client] + ([self.tokens] if self.tokens else [])
 
 
 @dataclass(frozen=True)
@@ -136,9 +143,13 @@ class RequestFailed:
 
     def frames(self) -> List[Any]:
         head = _json(
-            handle=self.handle, request_id=self.request_id, kind=self.kind, message=self.message
+            b"f",
+            handle=self.handle,
+            request_id=self.request_id,
+            kind=self.kind,
+            message=self.message,
         )
-        return [b"failed", head, self.client]
+        return [head, self.client]
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,7 @@ class Dropped:
     handle: int
 
     def frames(self) -> List[Any]:
-        return [b"dropped", _json(handle=self.handle)]
+        return [_json(b"x", handle=self.handle)]
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ class Info:
     info: bytes
 
     def frames(self) -> List[Any]:
-        return [b"info", _json(request_id=self.request_id), self.client, self.info]
+        return [_json(b"i", request_id=self.request_id), self.client, self.info]
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,7 @@ class Gone:
     client: bytes
 
     def frames(self) -> List[Any]:
-        return [b"gone", self.client]
+        return [b"g", self.client]
 
 
 Message = Union[
@@ -183,47 +194,58 @@ def decode(frames: Sequence[Any]) -> Message:
 
     Raises ValueError: the peers are processes of the same version, so that is a bug.
     """
-    kind = bytes(frames[0])
-    if kind == b"gone":
+    head = bytes(frames[0])
+    kind = head[:1]
+    if kind == b"b":
+        _, batch_id, rows = BATCH.unpack_from(head)
+        features = np.frombuffer(frames[1], np.int32).reshape(3, -1)
+        return BatchMessage(batch_id, *_provenance(head, BATCH.size, rows), features)
+    if kind == b"p":
+        _, per_token, rows, dtype, *shape = PART.unpack_from(head)
+        dtype = dtype.rstrip(b"\0").decode("ascii")
+        vectors = np.frombuffer(frames[1], np.dtype(dtype)).reshape(shape)
+        return Part(*_provenance(head, PART.size, rows), vectors, per_token)
+    if kind == b"d":
+        return Done(DONE.unpack(head)[1])
+    if kind == b"r":
+        _, handle, digits, rows, padded_length = REGISTERED.unpack(head)
+        tokens = bytes(frames[2]) if len(frames) > 2 else None
+        client, request_id = bytes(frames[1]), int(digits.rstrip(b"\0"))
+        return Registered(handle, client, request_id, rows, padded_length, tokens)
+    if kind == b"g":
         return Gone(bytes(frames[1]))
-    head: Dict[str, Any] = json.loads(bytes(frames[1]))
-    if kind == b"batch":
-        handles, indices, lengths = _provenance(frames)
-        features = np.frombuffer(frames[5], np.int32).reshape(3, -1)
-        return BatchMessage(head["id"], handles, indices, lengths, features)
-    if kind == b"part":
-        handles, indices, lengths = _provenance(frames)
-        vectors = np.frombuffer(frames[5], np.dtype(head["dtype"])).reshape(head["shape"])
-        return Part(handles, indices, lengths, vectors, head["per_token"])
-    if kind == b"ready":
-        return Ready(head["credits"])
-    if kind == b"done":
-        return Done(head["id"])
-    if kind == b"broken":
-        return Broken(head["id"], head["message"])
-    if kind == b"registered":
-        return Registered(
-            client=bytes(frames[2]), tokens=bytes(frames[3]) if len(frames) > 3 else None, **head
-        )
-    if kind == b"failed":
-        return RequestFailed(client=bytes(frames[2]), **head)
-    if kind == b"dropped":
-        return Dropped(head["handle"])
-    if kind == b"info":
-        return Info(bytes(frames[2]), head["request_id"], bytes(frames[3]))
-    raise ValueError("unknown internal message %r" % kind)
+    if kind == b"y":
+        return Ready(**_values(head))
+    if kind == b"k":
+        return Broken(**_values(head))
+    if kind == b"f":
+        return RequestFailed(client=bytes(frames[1]), **_values(head))
+    if kind == b"x":
+        return Dropped(**_values(head))
+    if kind == b"i":
+        return Info(client=bytes(frames[1]), info=bytes(frames[2]), **_values(head))
+    raise ValueError("unknown internal message %r" % head)
 
 
-def _provenance(frames: Sequence[Any]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _provenance_bytes(handles: np.ndarray, indices: np.ndarray, lengths: np.ndarray) -> bytes:
+    return handles.tobytes() + indices.tobytes() + lengths.tobytes()
+
+
+def _provenance(head: bytes, start: int, rows: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (
-        np.frombuffer(frames[2], np.int64),
-        np.frombuffer(frames[3], np.int32),
-        np.frombuffer(frames[4], np.int32),
+        np.frombuffer(head, np.int64, rows, start),
+        np.frombuffer(head, np.int32, rows, start + 8 * rows),
+        np.frombuffer(head, np.int32, rows, start + 12 * rows),
     )
 
 
-def _json(**values: Any) -> bytes:
-    return json.dumps(values).encode("ascii")
+def _json(letter: bytes, **values: Any) -> bytes:
+    return letter + json.dumps(values).encode("ascii")
+
+
+def _values(head: bytes) -> Dict[str, Any]:
+    values: Dict[str, Any] = json.loads(head[1:])
+    return values
 
 
 def _buffer(array: np.ndarray) -> Any:

@@ -1,12 +1,12 @@
 """Which rows are computed when, and by which worker.
 
 Pure: no socket and no clock; ``handle(event, now)`` returns what is to be done. Rows of
-different requests share a batch. Workers ask for work by credits, one for each batch that they
-are willing to hold; a worker with credit never waits while rows do.
+different requests share a batch; :mod:`line` has the order of service.
 
-Order of service: requests stand in line by the time since when they wait to be served. A request
-of more than ``small_rows`` rows steps back by ``aging`` seconds each time a batch was taken from
-it, so that small requests pass it, yet none passes it for longer than that.
+Workers ask for work by credits, one for each batch that they are willing to hold. A worker without
+a batch never waits while rows do. One that computes gets its next batch shortly before it ends, as
+far as can be told from those before, so that rows that come meanwhile still have a place in it:
+``wake_at`` says when.
 
 A batch whose worker is lost or fails runs again, each of its requests in a batch of its own so
 that one request's rows can't spoil another's; a request whose batches failed ``MAX_ATTEMPTS``
@@ -19,13 +19,15 @@ is gone, ``Forgotten``.
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Deque, Dict, List, Optional, Sequence, Set, Tuple
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Callable, Deque, Dict, List, Optional, Set, Tuple
 
 from bert_serving.client.protocol import ErrorKind
-from bert_serving.server.batching import BatchLimits, Row, select_rows
+from bert_serving.server import work
+from bert_serving.server.batching import BatchLimits, Row
+from bert_serving.server.holding import AHEAD, Holder
+from bert_serving.server.line import LEAD_BATCHES, Line
 from bert_serving.server.work import (
     Action,
     Batch,
@@ -44,43 +46,52 @@ from bert_serving.server.work import (
     WorkFailed,
 )
 
-__all__ = ["MAX_ATTEMPTS", "Scheduler"]
+__all__ = ["AGING", "MAX_ATTEMPTS", "Scheduler"]
 
 MAX_ATTEMPTS = 2
-#: How many rows in line are looked at for rows of like length, in batches.
-WINDOW_BATCHES = 2
+#: For how many seconds others may go before a request or a client.
+AGING = 0.5
 
 
 @dataclass
 class _Request:
-    handle: int
     client: bytes
     remaining: int  # rows not computed yet
-    waits_since: float
-    small: bool
-    queue: Deque[Row] = field(default_factory=deque)
-    in_line: bool = False
-
-
-@dataclass
-class _Worker:
-    credits: int
-    running: Dict[int, Batch] = field(default_factory=dict)
 
 
 class Scheduler:
     """See the module's docstring."""
 
-    def __init__(self, limits: BatchLimits, small_rows: int, aging: float = 0.5) -> None:
+    def __init__(
+        self,
+        limits: BatchLimits,
+        small_rows: int,
+        aging: float = AGING,
+        lead_batches: float = LEAD_BATCHES,
+        ahead: float = AHEAD,
+        line: Optional[Line] = None,
+    ) -> None:
+        """``line``: another order of service, for comparisons; ``ahead`` 1: at once."""
         self._limits = limits
-        self._small_rows = small_rows
-        self._aging = aging
+        self._ahead = ahead
         self._requests: Dict[int, _Request] = {}
-        self._workers: Dict[bytes, _Worker] = {}
-        self._line: List[Tuple[float, int]] = []  # heap of (waits since, handle)
+        self._clients: Dict[bytes, Set[int]] = {}  # handles of open requests
+        self._workers: Dict[bytes, Holder] = {}
+        self._line = Line(limits, small_rows, aging, lead_batches) if line is None else line
         self._deadlines: List[Tuple[float, int]] = []  # heap; may name ended requests
         self._again: Deque[Tuple[int, List[Row]]] = deque()  # (attempt, rows of one request)
         self._next_batch = 0
+        self._handlers: Dict[type, Callable[..., List[Action]]] = {
+            Opened: self._open,
+            RowsReady: self._enqueue,
+            Rejected: self._reject,
+            WorkerJoined: self._join,
+            WorkDone: self._complete,
+            WorkFailed: self._retry_failed,
+            WorkerLost: self._retry_lost,
+            ClientGone: self._forget,
+            work.Tick: lambda event, now: [],
+        }
 
     @property
     def open_requests(self) -> int:
@@ -90,32 +101,23 @@ class Scheduler:
     @property
     def waiting_rows(self) -> int:
         """How many tokenized rows wait for a worker."""
-        queued = sum(len(request.queue) for request in self._requests.values())
-        return queued + sum(len(rows) for _, rows in self._again)
+        return len(self._line) + sum(len(rows) for _, rows in self._again)
 
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
-        ended: List[Action] = []
-        if isinstance(event, Opened):
-            self._open(event, now)
-        elif isinstance(event, RowsReady):
-            self._enqueue(event)
-        elif isinstance(event, Rejected):
-            ended += self._fail(event.handle, event.kind, event.message)
-        elif isinstance(event, WorkerJoined):
-            # One that joins again has lost what it held.
-            ended += self._retry_lost(WorkerLost(event.worker, "the worker started again"))
-            self._workers[event.worker] = _Worker(event.credits)
-        elif isinstance(event, WorkDone):
-            ended += self._complete(event)
-        elif isinstance(event, WorkFailed):
-            ended += self._retry_failed(event)
-        elif isinstance(event, WorkerLost):
-            ended += self._retry_lost(event)
-        elif isinstance(event, ClientGone):
-            ended += self._forget(event.client)
-        ended += self._expire(now)
-        return ended + self._dispatch(now)
+        actions = self._handlers[type(event)](event, now)
+        if self._deadlines and self._deadlines[0][0] <= now:
+            actions += self._expire(now)
+        if len(self._line) or self._again:
+            actions += self._dispatch(now)
+        return actions
+
+    def wake_at(self) -> Optional[float]:
+        """When to call :meth:`handle` with a Tick unless something happens before; None: never."""
+        if not self.waiting_rows:
+            return None
+        times = [w.ready_at(self._limits, self._ahead) for w in self._workers.values() if w.credits]
+        return min(times) if times else None
 
     def fail_all(self, kind: str, message: str) -> List[Action]:
         """End every open request with an error, for example when the server stops."""
@@ -123,53 +125,61 @@ class Scheduler:
 
     def validate(self) -> None:
         """Assert what always holds; for tests, after every step."""
+        self._line.validate()
         owed: Dict[int, int] = dict.fromkeys(self._requests, 0)
-        groups: List[Sequence[Row]] = [request.queue for request in self._requests.values()]
-        groups += [rows for _, rows in self._again]
+        rows = self._line.rows() + [row for _, group in self._again for row in group]
         for worker in self._workers.values():
             assert worker.credits >= 0
-            groups += [batch.rows for batch in worker.running.values()]
+            rows += [row for batch in worker.running.values() for row in batch.rows]
         seen: Set[Tuple[int, int]] = set()
-        for row in (row for rows in groups for row in rows if row.request in owed):
+        for row in (row for row in rows if row.request in owed):
             assert (row.request, row.index) not in seen, "a row is scheduled twice"
             seen.add((row.request, row.index))
             owed[row.request] += 1
         for handle, request in self._requests.items():
             assert owed[handle] <= request.remaining, "a row is computed once more"
-            assert bool(request.queue) <= request.in_line, "a waiting request is not in line"
+            assert handle in self._clients[request.client]
+        assert sum(map(len, self._clients.values())) == len(self._requests)
 
     # ------------------------------------------------------------------------------ requests
 
-    def _open(self, event: Opened, now: float) -> None:
+    def _open(self, event: Opened, now: float) -> List[Action]:
         assert event.handle not in self._requests, "handles are given out once"
-        small = event.total_rows <= self._small_rows
-        self._requests[event.handle] = _Request(
-            event.handle, event.client, event.total_rows, now, small
-        )
+        self._requests[event.handle] = _Request(event.client, event.total_rows)
+        self._clients.setdefault(event.client, set()).add(event.handle)
+        self._line.open(event.handle, event.client, event.total_rows, now)
         if event.deadline is not None:
             heapq.heappush(self._deadlines, (event.deadline, event.handle))
+        return []
 
-    def _enqueue(self, event: RowsReady) -> None:
-        request = self._requests.get(event.handle)
-        if request is not None:  # it may have failed while its later rows were tokenized
-            request.queue.extend(event.rows)
-            self._stand_in_line(request)
+    def _enqueue(self, event: RowsReady, now: float) -> List[Action]:
+        if event.handle in self._requests:  # it may have failed while these were tokenized
+            self._line.add(event.handle, event.rows, now)
+        return []
 
-    def _stand_in_line(self, request: _Request) -> None:
-        if request.queue and not request.in_line:
-            heapq.heappush(self._line, (request.waits_since, request.handle))
-            request.in_line = True
+    def _reject(self, event: Rejected, now: float) -> List[Action]:
+        return self._fail(event.handle, event.kind, event.message)
+
+    def _end(self, handle: int) -> None:
+        request = self._requests.pop(handle)
+        handles = self._clients[request.client]
+        handles.remove(handle)
+        if not handles:
+            del self._clients[request.client]
+        self._line.close(handle)
+        if self._again:
+            self._again = deque(entry for entry in self._again if entry[1][0].request != handle)
 
     def _fail(self, handle: int, kind: str, message: str) -> List[Action]:
-        if self._requests.pop(handle, None) is None:
+        if handle not in self._requests:
             return []
-        self._again = deque(entry for entry in self._again if entry[1][0].request != handle)
+        self._end(handle)
         return [Failed(handle, kind, message)]
 
-    def _forget(self, client: bytes) -> List[Action]:
-        handles = [handle for handle, r in self._requests.items() if r.client == client]
+    def _forget(self, event: ClientGone, now: float) -> List[Action]:
+        handles = sorted(self._clients.get(event.client, ()))
         for handle in handles:
-            self._fail(handle, "", "")
+            self._end(handle)
         return [Forgotten(handle) for handle in handles]
 
     def _expire(self, now: float) -> List[Action]:
@@ -182,30 +192,37 @@ class Scheduler:
 
     # ------------------------------------------------------------------------------- workers
 
-    def _take_back(self, worker_id: bytes, batch_id: int) -> Optional[Batch]:
+    def _take_back(self, worker_id: bytes, batch_id: int, now: float) -> Optional[Batch]:
         worker = self._workers.get(worker_id)
         if worker is None or batch_id not in worker.running:
             return None  # the worker was given up before its answer came
-        worker.credits += 1
-        return worker.running.pop(batch_id)
+        return worker.finish(batch_id, self._limits, now)
 
-    def _complete(self, event: WorkDone) -> List[Action]:
-        batch = self._take_back(event.worker, event.batch_id)
+    def _join(self, event: WorkerJoined, now: float) -> List[Action]:
+        # One that joins again has lost what it held.
+        actions = self._retry_lost(WorkerLost(event.worker, "the worker started again"), now)
+        self._workers[event.worker] = Holder(event.credits)
+        return actions
+
+    def _complete(self, event: WorkDone, now: float) -> List[Action]:
+        batch = self._take_back(event.worker, event.batch_id, now)
+        if batch is None:
+            return []
         completed: List[Action] = []
-        for row in batch.rows if batch else ():
-            request = self._requests.get(row.request)
+        for handle, count in Counter([row[0] for row in batch.rows]).items():
+            request = self._requests.get(handle)
             if request is not None:
-                request.remaining -= 1
+                request.remaining -= count
                 if request.remaining == 0:
-                    del self._requests[row.request]
-                    completed.append(Completed(row.request))
+                    self._end(handle)
+                    completed.append(Completed(handle))
         return completed
 
-    def _retry_failed(self, event: WorkFailed) -> List[Action]:
-        batch = self._take_back(event.worker, event.batch_id)
+    def _retry_failed(self, event: WorkFailed, now: float) -> List[Action]:
+        batch = self._take_back(event.worker, event.batch_id, now)
         return [] if batch is None else self._retry(batch, event.message)
 
-    def _retry_lost(self, event: WorkerLost) -> List[Action]:
+    def _retry_lost(self, event: WorkerLost, now: float) -> List[Action]:
         worker = self._workers.pop(event.worker, None)
         batches = list(worker.running.values()) if worker else []
         actions = self._retry(batches[0], event.reason) if batches else []
@@ -235,64 +252,25 @@ class Scheduler:
 
     def _dispatch(self, now: float) -> List[Action]:
         actions: List[Action] = []
-        while self._workers:
-            worker_id = max(self._workers, key=lambda w: self._workers[w].credits)
-            worker = self._workers[worker_id]
-            batch = self._next(now) if worker.credits > 0 else None
+        while True:
+            ready = [
+                (-worker.credits, number, worker_id)
+                for number, (worker_id, worker) in enumerate(self._workers.items())
+                if worker.credits and worker.ready_at(self._limits, self._ahead) <= now
+            ]
+            batch = self._next(now) if ready else None
             if batch is None:
-                break
-            worker.credits -= 1
-            worker.running[batch.batch_id] = batch
+                return actions
+            worker_id = min(ready)[2]
+            self._workers[worker_id].begin(batch, now)
             actions.append(Dispatch(worker_id, batch))
-        return actions
-
-    # ------------------------------------------------------------------------------- batches
 
     def _next(self, now: float) -> Optional[Batch]:
         if self._again:
             attempt, rows = self._again.popleft()
         else:
-            attempt, rows = 1, self._select(now)
+            attempt, rows = 1, self._line.take(now)
         if not rows:
             return None
         self._next_batch += 1
-        rows.sort(key=lambda row: (row.request, row.index))
         return Batch(self._next_batch, tuple(rows), attempt)
-
-    def _select(self, now: float) -> List[Row]:
-        """Take the rows of the next batch out of the line."""
-        served, window = self._look_ahead()
-        if not window:
-            return []
-        chosen = set(select_rows(window, self._limits))
-        position = 0
-        for request, looked_at in served:
-            taken = 0
-            for _ in range(looked_at):
-                row = request.queue.popleft()
-                if position in chosen:
-                    taken += 1
-                else:
-                    request.queue.append(row)  # behind, to be rotated to the front again
-                position += 1
-            request.queue.rotate(looked_at - taken)
-            if taken and not request.small:
-                request.waits_since = now + self._aging
-            self._stand_in_line(request)
-        return [window[i] for i in chosen]
-
-    def _look_ahead(self) -> Tuple[List[Tuple[_Request, int]], List[Row]]:
-        """The first rows in line, and how many of which request; those leave the line."""
-        most = WINDOW_BATCHES * self._limits.rows
-        served: List[Tuple[_Request, int]] = []
-        window: List[Row] = []
-        while self._line and len(window) < most:
-            _, handle = heapq.heappop(self._line)
-            request = self._requests.get(handle)
-            if request is None:
-                continue  # it ended while it stood in line
-            request.in_line = False
-            looked_at = min(len(request.queue), most - len(window))
-            window.extend(islice(request.queue, looked_at))
-            served.append((request, looked_at))
-        return served, window

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import islice
 from typing import Any, List, Optional, Tuple
 
 import zmq
 
-from bert_serving.client import protocol
+from bert_serving.client import multipart, protocol
 from bert_serving.client.frames import error_frames, info_frames, vectors_frames
 from bert_serving.server import delivery
 from bert_serving.server.addresses import bind_tcp
@@ -121,11 +122,8 @@ class Sink:
             self._perform(self._delivery.handle(event, time.monotonic()))
 
     def _read_results(self) -> None:
-        for _ in range(BURST):
-            if not self._results.poll(0):
-                return
-            frames = self._results.recv_multipart(copy=False)
-            message = decode([frame.buffer for frame in frames])
+        for frames in islice(multipart.received(self._results), BURST):
+            message = decode(multipart.contents(frames))
             for client, reply in self._replies(message):
                 self._perform(self._delivery.handle(delivery.Post(client, reply), time.monotonic()))
 
@@ -144,11 +142,11 @@ class Sink:
                 logger.debug(
                     "client %r is gone, and %d replies to it dropped", action.client, action.lost
                 )
-                self._events.send_multipart(Gone(action.client).frames())
+                multipart.send(self._events, Gone(action.client).frames())
                 continue
             outcome: delivery.Event
             try:
-                self._clients.send_multipart(action.frames, zmq.NOBLOCK, copy=False)
+                multipart.send(self._clients, action.frames, block=False, lend=True)
                 outcome = delivery.Sent(action.client)
             except zmq.Again:
                 outcome = delivery.Blocked(action.client, action.frames)

@@ -1,9 +1,7 @@
 """Texts to token ids, as 1.10 does it.
 
-The word pieces come from the Rust ``tokenizers``. It is built from the vocabulary alone,
-without its special tokens: "[SEP]" typed by a user stays the three characters that it is, and
-can't forge a sentence boundary. Around it stand 1.10's rules: pairs by " ||| ", truncation,
-special tokens.
+The word pieces come from :mod:`bert_serving.server.wordpiece`; around them stand 1.10's rules:
+pairs by " ||| ", truncation, special tokens.
 """
 
 from __future__ import annotations
@@ -11,20 +9,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from bert_serving.server.errors import StartupError
+from bert_serving.server.wordpiece import WordPieces
 
 __all__ = ["Encoded", "Tokenizer", "TokenizerSettings", "padded_length", "read_vocabulary"]
 
-#: Words with more characters become one unknown token.
-MAX_WORD_CHARACTERS = 100
 #: Of several separators the last one counts; "." excludes line breaks.
 PAIR = re.compile(r"(.*) \|\|\| (.*)")
 PAIR_TOKEN = "|||"
-CAPITAL_SIGMA = "\u03a3"
+SEPARATOR = " ||| "
 REQUIRED = ("[UNK]", "[CLS]", "[SEP]")
 
 
@@ -41,8 +38,7 @@ class TokenizerSettings:
     final_sigma: bool = False  # lowercase a word's last Greek sigma as Python does
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """One text, ready for the model."""
 
     features: np.ndarray  # int32 [3, length]: token ids, segment ids, attention mask
@@ -84,33 +80,28 @@ class Tokenizer:
         self._tokens = {number: token for token, number in vocabulary.items()}
         self._settings = settings
         self._cls, self._sep = [vocabulary["[CLS]"]], [vocabulary["[SEP]"]]
-        word_pieces = _build(vocabulary, settings)
-        # Newer releases have a call that leaves out what nobody reads here: offsets and strings.
-        self._encode_batch = getattr(word_pieces, "encode_batch_fast", word_pieces.encode_batch)
+        self._pieces = WordPieces(
+            vocabulary,
+            settings.lowercase,
+            settings.strip_accents,
+            settings.split_chinese,
+            settings.final_sigma,
+        )
 
     def encode(self, texts: Sequence[Any], is_tokenized: bool) -> List[Encoded]:
         """Encode strings, or lists of tokens if ``is_tokenized``."""
         if is_tokenized:
-            return [self._finish(*self._look_up(text), is_tokenized=True) for text in texts]
+            return self._finish([self._look_up(text) for text in texts], is_tokenized=True)
         pairs = [_split_pair(text) for text in texts]
-        flat = [part for first, second in pairs for part in (first, second) if part is not None]
-        pieces = iter(self._cut(flat))
-        return [
-            self._finish(next(pieces), [] if second is None else next(pieces), is_tokenized=False)
-            for _, second in pairs
-        ]
+        pieces = iter(self._pieces.cut(part for pair in pairs for part in pair if part is not None))
+        return self._finish(
+            [(next(pieces), [] if second is None else next(pieces)) for _, second in pairs],
+            is_tokenized=False,
+        )
 
     def tokens_of(self, encoded: Encoded) -> List[str]:
         """The tokens of a text, special ones included."""
         return [self._tokens[number] for number in encoded.features[0].tolist()]
-
-    def _cut(self, texts: List[str]) -> List[List[int]]:
-        """The ids of each text's word pieces."""
-        if self._settings.final_sigma and self._settings.lowercase:
-            texts = [text.lower() if CAPITAL_SIGMA in text else text for text in texts]
-        # Lone surrogates are valid in Python's strings and in JSON, but in no encoding.
-        clean = [text.encode("utf-8", "ignore").decode("utf-8") for text in texts]
-        return [encoding.ids for encoding in self._encode_batch(clean, add_special_tokens=False)]
 
     def _look_up(self, tokens: Sequence[str]) -> Tuple[List[int], List[int]]:
         """The ids of both texts of an already tokenized one."""
@@ -119,26 +110,42 @@ class Tokenizer:
         ids = [self._ids.get(token, unknown) for token in tokens]
         return ids[:cut], ids[cut + 1 :]
 
-    def _finish(self, first: List[int], second: List[int], is_tokenized: bool) -> Encoded:
-        """Truncate, and put the special tokens around."""
-        settings = self._settings
-        wanted = len(first) + len(second)
-        is_pair = bool(second)
-        if is_pair:
-            first, second = _truncate_pair(first, second, settings.max_length - 3)
-        bare = settings.no_special and is_tokenized and not second
-        if not is_pair:
-            first = first[: settings.max_length - (0 if bare else 2)]
-        ids = first if bare else self._cls + first + self._sep
-        boundary = len(ids)
-        if second:
-            ids = ids + second + self._sep
-        features = np.ones((3, len(ids)), np.int32)
-        features[0] = ids
-        features[1, :boundary] = 0
-        if settings.mask_special and not bare:
-            features[2, [0, boundary - 1, len(ids) - 1]] = 0
-        return Encoded(features, wanted, is_pair)
+    def _finish(
+        self, sequences: List[Tuple[List[int], List[int]]], is_tokenized: bool
+    ) -> List[Encoded]:
+        """Truncate, put the special tokens around, and turn all into one array.
+
+        Each text's features are a part of it: an array for each would take longer to make.
+        """
+        most, no_special = self._settings.max_length, self._settings.no_special and is_tokenized
+        ids: List[int] = []
+        seconds: List[Tuple[int, int]] = []  # where in ``ids`` each second text lies
+        special: List[int] = []  # where the special tokens are
+        bounds = []
+        for first, second in sequences:
+            start = len(ids)
+            if second:
+                first, second = _truncate_pair(first, second, most - 3)
+                boundary = start + len(first) + 2
+                ids += self._cls + first + self._sep + second + self._sep
+                seconds.append((boundary, len(ids)))
+                special += (start, boundary - 1, len(ids) - 1)
+            elif no_special:
+                ids += first[:most]
+            else:
+                ids += self._cls + first[: most - 2] + self._sep
+                special += (start, len(ids) - 1)
+            bounds.append((start, len(ids)))
+        features = np.empty((3, len(ids)), np.int32)
+        features[0], features[1], features[2] = ids, 0, 1
+        for start, stop in seconds:
+            features[1, start:stop] = 1
+        if self._settings.mask_special:
+            features[2, special] = 0
+        return [
+            Encoded(features[:, start:stop], len(first) + len(second), bool(second))
+            for (start, stop), (first, second) in zip(bounds, sequences)
+        ]
 
 
 def padded_length(
@@ -161,7 +168,7 @@ def padded_length(
 
 
 def _split_pair(text: str) -> Tuple[str, Optional[str]]:
-    match = PAIR.fullmatch(text.strip())
+    match = PAIR.fullmatch(text.strip()) if SEPARATOR in text else None
     return (match.group(1), match.group(2)) if match else (text, None)
 
 
@@ -174,24 +181,3 @@ def _truncate_pair(first: List[int], second: List[int], most: int) -> Tuple[List
         else:
             keep_second -= 1
     return first[:keep_first], second[:keep_second]
-
-
-def _build(vocabulary: Dict[str, int], settings: TokenizerSettings) -> Any:
-    from tokenizers import Tokenizer as RustTokenizer
-    from tokenizers import models, normalizers, pre_tokenizers
-
-    tokenizer = RustTokenizer(
-        models.WordPiece(
-            vocabulary,
-            unk_token="[UNK]",
-            max_input_chars_per_word=MAX_WORD_CHARACTERS,
-        )
-    )
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.split_chinese,
-        strip_accents=settings.strip_accents,
-        lowercase=settings.lowercase,
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer

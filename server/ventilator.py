@@ -7,13 +7,15 @@ gets a handle and ends, in the scheduler, in exactly one way.
 from __future__ import annotations
 
 import logging
+import math
 import time
+from itertools import islice
 from typing import Any, Dict, List, Optional
 
 import numpy as np
 import zmq
 
-from bert_serving.client import protocol
+from bert_serving.client import multipart, protocol
 from bert_serving.client.frames import decode_request, parse_texts
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
@@ -94,7 +96,7 @@ class Ventilator:
         self._link.register(poller)
         self._link.report("ready")
         while True:
-            ready = dict(poller.poll(TICK_MS if self._accepted or self._is_stopping else None))
+            ready = dict(poller.poll(self._patience()))
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
                     self._refuse_the_rest()
@@ -111,6 +113,14 @@ class Ventilator:
                 self._read_requests()
             self._schedule(work.Tick())
             self._report_drained()
+
+    def _patience(self) -> Optional[int]:
+        """Milliseconds after which there is something to do though nothing has come."""
+        wake_at = self._scheduler.wake_at()
+        if wake_at is None:
+            return TICK_MS if self._accepted or self._is_stopping else None
+        # Rounded up: rounded down, it would look again and again within the last millisecond.
+        return min(TICK_MS, max(0, math.ceil((wake_at - time.monotonic()) * 1000)))
 
     def close(self) -> None:
         self._intake.close()
@@ -148,14 +158,11 @@ class Ventilator:
     # ---------------------------------------------------------------------------- requests
 
     def _read_requests(self) -> None:
-        for _ in range(BURST):
-            if not self._requests.poll(0):
-                return
-            frames = self._requests.recv_multipart(copy=False)
+        for frames in islice(multipart.received(self._requests), BURST):
             request: Optional[Request] = None
             handles = self._handles
             try:
-                request = decode_request([frame.buffer for frame in frames])
+                request = decode_request(multipart.contents(frames))
                 self._take(request, frames[0])
             except MalformedMessage as error:
                 self._refuse(error)
@@ -184,7 +191,7 @@ class Ventilator:
     ) -> None:
         self._statistics.count_error(kind)
         failure = RequestFailed(handle, client, request_id, kind, message)
-        self._sink.send_multipart(failure.frames())
+        multipart.send(self._sink, failure.frames())
 
     def _take(self, request: Request, frame: zmq.Frame) -> None:
         if request.is_command:
@@ -202,7 +209,9 @@ class Ventilator:
         deadline = None if request.timeout is None else now + request.timeout
         self._statistics.count_request(request.identity, len(texts), now)
         self._handles += 1
-        accepted = Accepted(self._handles, request, texts, is_tokenized)
+        accepted = Accepted(
+            self._handles, request, texts, is_tokenized, self._spec.engine.per_token
+        )
         # From here on the scheduler sees to it that the request ends.
         self._accepted[accepted.handle] = accepted
         self._schedule(work.Opened(accepted.handle, request.identity, len(texts), deadline))
@@ -226,7 +235,7 @@ class Ventilator:
             statistics["num_open_request"] = len(self._accepted)
             statistics["num_waiting_row"] = self._scheduler.waiting_rows
         info = describe_service(self._spec, self._endpoints, request.identity, statistics)
-        self._sink.send_multipart(Info(request.identity, request.request_id, info).frames())
+        multipart.send(self._sink, Info(request.identity, request.request_id, info).frames())
 
     def _add_chunk(self, chunk: Chunk) -> None:
         accepted = self._accepted.get(chunk.handle)
@@ -247,15 +256,15 @@ class Ventilator:
             registered = accepted.registered(
                 spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length
             )
-            self._sink.send_multipart(registered.frames())
+            multipart.send(self._sink, registered.frames())
         self._schedule(work.RowsReady(chunk.handle, rows))
 
     # ----------------------------------------------------------------------------- workers
 
     def _read_workers(self) -> None:
-        while self._workers.poll(0):
-            worker, *frames = self._workers.recv_multipart()
-            message = decode(frames)
+        for name, *frames in multipart.received(self._workers):
+            worker = name.bytes
+            message = decode(multipart.contents(frames))
             if isinstance(message, Ready):
                 self._schedule(work.WorkerJoined(worker, message.credits))
             elif isinstance(message, Done):
@@ -264,8 +273,8 @@ class Ventilator:
                 self._schedule(work.WorkFailed(worker, message.batch_id, message.message))
 
     def _read_events(self) -> None:
-        while self._events.poll(0):
-            message = decode(self._events.recv_multipart())
+        for frames in multipart.received(self._events):
+            message = decode(multipart.contents(frames))
             assert isinstance(message, Gone)
             self._schedule(work.ClientGone(message.client))
 
@@ -283,7 +292,7 @@ class Ventilator:
                     action.handle, request.identity, request.request_id, action.kind, action.message
                 )
             elif isinstance(action, work.Forgotten):
-                self._sink.send_multipart(Dropped(action.handle).frames())
+                multipart.send(self._sink, Dropped(action.handle).frames())
 
     def _dispatch(self, action: work.Dispatch) -> None:
         rows = action.batch.rows
@@ -293,7 +302,7 @@ class Ventilator:
         tokens = int(lengths.sum())
         self._statistics.count_batch(len(rows), tokens, int(lengths.max()) * len(rows))
         try:
-            self._workers.send_multipart([action.worker] + message.frames())
+            multipart.send(self._workers, [action.worker] + message.frames())
         except zmq.ZMQError as error:
             # The connection is gone; the scheduler gives the rows to another worker.
             self._schedule(work.WorkerLost(action.worker, str(error)))

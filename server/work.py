@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Tuple, Union
 
-from bert_serving.server.batching import Row
+from bert_serving.server.batching import BatchLimits, Row
 
 __all__ = [
     "Action",
@@ -120,6 +120,12 @@ class Batch:
     batch_id: int
     rows: Tuple[Row, ...]
     attempt: int = 1
+
+    def cost(self, limits: BatchLimits) -> float:
+        """What it costs to compute, in tokens."""
+        lengths = [row[2].shape[1] for row in self.rows]
+        weighted = limits.weighted(len(lengths), sum(lengths), max(lengths))
+        return limits.call_tokens + weighted
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def test_all() -> None:
         "decode_request",
         "encode_texts",
         "parse_texts",
+        "dtype_name",
         "vectors_frames",
         "info_frames",
         "error_frames",

@@ -1,95 +1,132 @@
 from __future__ import annotations
 
-from typing import List
+from collections import Counter
+from typing import Dict, List, Optional
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_serving.server.batching import (
-    FREE_TOKENS,
-    LEAST_FILL,
-    BatchLimits,
-    Row,
-    provenance,
-    select_rows,
-)
+from bert_serving.server.batching import BatchLimits, Load, Row, best_counts, provenance
+
+Lengths = st.lists(st.integers(1, 512), min_size=1, max_size=60)
+Weights = st.sampled_from([0.0, 0.1, 0.3, 1.0])
 
 
-def make_row(length: int, request: int = 1, index: int = 0) -> Row:
-    return Row(request, index, np.zeros((3, length), np.int32))
+def choose(
+    lengths: List[int],
+    rows: int = 100,
+    tokens: int = 10**6,
+    weight: float = 1.0,
+    load: Optional[Load] = None,
+) -> Dict[int, int]:
+    """What joins a batch that begins with the first of ``lengths``, or has ``load``."""
+    limits = BatchLimits(rows, tokens, weight)
+    load = load or Load()
+    near = load.longest or lengths[0]
+    return best_counts(Counter(lengths), near, load, limits, tokens)
 
 
-def select(lengths: List[int], rows: int = 100, tokens: int = 10**6) -> List[int]:
-    return select_rows([make_row(length) for length in lengths], BatchLimits(rows, tokens))
+def weighted(chosen: Dict[int, int], weight: float) -> float:
+    rows = sum(chosen.values())
+    tokens = sum(length * count for length, count in chosen.items())
+    return BatchLimits(1, 1, weight).weighted(rows, tokens, max(chosen))
 
 
-@given(
-    lengths=st.lists(st.integers(1, 512), min_size=1, max_size=60),
-    rows=st.integers(1, 40),
-    tokens=st.integers(1, 4096),
-)
-def test_limits_are_kept(lengths: List[int], rows: int, tokens: int) -> None:
-    chosen = select(lengths, rows, tokens)
-    assert chosen[0] == 0
-    assert chosen == sorted(set(chosen))
-    assert set(chosen) <= set(range(len(lengths)))
-    assert len(chosen) <= rows
-    padded = max(lengths[i] for i in chosen) * len(chosen)
-    assert len(chosen) == 1 or padded <= tokens
+@given(lengths=Lengths, rows=st.integers(1, 40), tokens=st.integers(1, 4096), weight=Weights)
+def test_limits_are_kept(lengths: List[int], rows: int, tokens: int, weight: float) -> None:
+    chosen = choose(lengths, rows, tokens, weight)
+    assert chosen[lengths[0]] >= 1
+    assert all(1 <= count <= Counter(lengths)[length] for length, count in chosen.items())
+    assert sum(chosen.values()) <= rows
+    assert sum(chosen.values()) == 1 or weighted(chosen, weight) <= tokens + 1e-6
 
 
-@given(lengths=st.lists(st.integers(1, 512), min_size=1, max_size=60))
-def test_most_of_a_batch_is_not_padding(lengths: List[int]) -> None:
-    chosen = select(lengths)
-    padded = max(lengths[i] for i in chosen) * len(chosen)
-    assert padded <= FREE_TOKENS or sum(lengths[i] for i in chosen) >= LEAST_FILL * padded
+@given(lengths=Lengths, weight=Weights)
+def test_no_shorter_choice_of_nearest_lengths_has_a_larger_share_of_real_tokens(
+    lengths: List[int], weight: float
+) -> None:
+    limits = BatchLimits(100, 10**6, weight)
+
+    def share(chosen: Dict[int, int]) -> float:
+        tokens = sum(length * count for length, count in chosen.items())
+        return tokens / (limits.call_tokens + weighted(chosen, weight))
+
+    chosen = choose(lengths, weight=weight)
+    near_first = sorted(chosen, key=lambda length: (abs(length - lengths[0]), length))
+    for stop in range(1, len(near_first)):
+        part = {length: chosen[length] for length in near_first[:stop]}
+        assert share(part) <= share(chosen) + 1e-9
 
 
-@given(
-    lengths=st.lists(st.integers(1, 512), min_size=2, max_size=60),
-    rows=st.integers(1, 40),
-)
-def test_chosen_rows_are_the_nearest_in_length(lengths: List[int], rows: int) -> None:
-    """No row that stays lies strictly between row 0 and a chosen one."""
-    chosen = set(select(lengths, rows))
-    low, high = min(lengths[i] for i in chosen), max(lengths[i] for i in chosen)
-    for i, length in enumerate(lengths):
-        assert i in chosen or not low < length < high
+@given(lengths=Lengths, rows=st.integers(1, 40), weight=Weights)
+def test_chosen_rows_are_the_nearest_in_length(
+    lengths: List[int], rows: int, weight: float
+) -> None:
+    """No length that stays lies strictly between that of the first row and a chosen one."""
+    chosen = choose(lengths, rows, weight=weight)
+    for length in lengths:
+        assert length in chosen or not min(chosen) < length < max(chosen)
 
 
-@given(length=st.integers(1, 512), count=st.integers(1, 60), rows=st.integers(1, 40))
-def test_rows_of_one_length_fill_the_batch_in_order(length: int, count: int, rows: int) -> None:
-    assert select([length] * count, rows) == list(range(min(count, rows)))
+@given(lengths=Lengths, rows=st.integers(1, 100))
+def test_everything_joins_where_padding_is_free(lengths: List[int], rows: int) -> None:
+    chosen = choose(lengths, rows, weight=0.0)
+    assert sum(chosen.values()) == min(rows, len(lengths))
 
 
-def test_the_token_budget_counts_the_longest_row_times_rows() -> None:
-    assert select([10, 10, 10, 10], tokens=39) == [0, 1, 2]
-    assert select([10, 10, 10, 10], tokens=40) == [0, 1, 2, 3]
+def test_the_token_budget_counts_padding_by_its_weight() -> None:
+    lengths = [20] + [10] * 9
+    assert sum(choose(lengths, tokens=100, weight=1.0).values()) == 5
+    assert sum(choose(lengths, tokens=100, weight=0.5).values()) == 6
+    assert sum(choose(lengths, tokens=100, weight=0.0).values()) == 9
+
+
+def test_a_budget_that_is_met_exactly_is_not_missed() -> None:
+    assert choose([10] * 4, tokens=39) == {10: 3}
+    assert choose([10] * 4, tokens=40) == {10: 4}
+    assert choose([7] * 40, tokens=70, weight=0.3) == {7: 10}
 
 
 def test_a_row_above_the_budget_is_still_computed() -> None:
-    assert select([500, 500], tokens=100) == [0]
+    assert choose([500, 500], tokens=100) == {500: 1}
+
+
+def test_nothing_joins_a_full_batch() -> None:
+    assert choose([10], tokens=100, load=Load(10, 100, 10)) == {}
+    assert choose([10], rows=3, load=Load(3, 30, 10)) == {}
+
+
+def test_what_joins_a_batch_is_near_to_its_longest_row() -> None:
+    lengths = [10] * 50 + [38] * 2 + [100] * 50
+    assert choose(lengths, rows=4, load=Load(2, 60, 40)) == {38: 2}
 
 
 def test_a_long_row_does_not_take_short_ones_along() -> None:
-    assert select([100, 10, 100, 10]) == [0, 2]
+    assert choose([100, 10, 100, 10]) == {100: 2}
 
 
-def test_a_short_row_does_not_wait_for_being_grouped() -> None:
-    assert select([10, 100, 100, 100]) == [0]
-
-
-def test_padding_is_free_in_a_tiny_batch() -> None:
-    assert select([2, 20]) == [0, 1]
+def test_a_short_row_goes_with_long_ones_rather_than_alone() -> None:
+    """Alone it is 10 tokens for the price of 42, the call counted."""
+    assert choose([10, 100, 100, 100]) == {10: 1, 100: 3}
 
 
 def test_a_shorter_row_is_preferred_when_equally_near() -> None:
-    assert select([50, 55, 45], rows=2) == [0, 2]
+    assert choose([50, 55, 45], rows=2) == {50: 1, 45: 1}
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, 70), (0.5, 85), (1.0, 100)])
+def test_padding_counts_by_its_weight(weight: float, expected: float) -> None:
+    assert BatchLimits(10, 1000, weight).weighted(rows=2, tokens=70, longest=50) == expected
 
 
 def test_provenance_names_request_place_and_length_of_each_row() -> None:
-    handles, indices, lengths = provenance([make_row(5, 2**40, 3), make_row(7, 2**40 + 1, 0)])
+    rows = [
+        Row(2**40, 3, np.zeros((3, 5), np.int32)),
+        Row(2**40 + 1, 0, np.zeros((3, 7), np.int32)),
+    ]
+    handles, indices, lengths = provenance(rows)
     assert (handles.dtype, indices.dtype, lengths.dtype) == (np.int64, np.int32, np.int32)
     assert handles.tolist() == [2**40, 2**40 + 1]
     assert indices.tolist() == [3, 0]

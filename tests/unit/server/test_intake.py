@@ -42,9 +42,11 @@ def intakes() -> Iterator[Any]:
     assert set(threading.enumerate()) == threads
 
 
-def accept(texts: Sequence[Any], is_tokenized: bool = False, handle: int = 1) -> Accepted:
+def accept(
+    texts: Sequence[Any], is_tokenized: bool = False, handle: int = 1, per_token: bool = True
+) -> Accepted:
     request = Request(b"client", b"", 9, len(texts))
-    return Accepted(handle, request, texts, is_tokenized)
+    return Accepted(handle, request, texts, is_tokenized, per_token)
 
 
 def chunks_of(intake: Intake) -> List[Chunk]:
@@ -129,6 +131,12 @@ def test_clients_get_no_tokens_unless_they_may(intakes: Any) -> None:
     rows_of(intakes(with_tokens=False), accepted)
     assert accepted.registered(256, 25, True).tokens is None
     assert accepted.registered(256, 25, True).padded_length == 25
+
+
+def test_only_results_with_a_vector_a_token_have_a_length(intakes: Any) -> None:
+    accepted = accept(["abc"] * 3, per_token=False)
+    rows_of(intakes(), accepted)
+    assert accepted.registered(256, 25, False).padded_length == 0
 
 
 @pytest.mark.parametrize("count", [2, INLINE_ROWS * 3])

@@ -13,7 +13,7 @@ from bert_serving.client.frames import decode_reply
 from bert_serving.client.protocol import ErrorReply, InfoReply, VectorsReply
 from bert_serving.server import delivery
 from bert_serving.server.assembly import Complete
-from bert_serving.server.messages import Dropped, Info, Part, Registered, RequestFailed
+from bert_serving.server.messages import Dropped, Gone, Info, Part, Registered, RequestFailed
 from bert_serving.server.sink import Sink, reply_frames
 
 
@@ -189,7 +189,7 @@ def test_a_client_that_leaves_is_told_of(bench: Bench, monkeypatch: pytest.Monke
     with bench.running():
         leaver, other = bench.client(b"leaver"), bench.client(b"other")
         leaver.close()
-        assert receive(bench.events) == [b"gone", b"leaver"]
+        assert receive(bench.events) == Gone(b"leaver").frames()
         bench.send(Info(b"other", 5, b"{}"))
         assert number_of(other) == 5
         assert bench.events.poll(0) == 0
@@ -209,7 +209,7 @@ def test_of_two_listeners_one_may_leave(
         assert number_of(second) == 5
         assert bench.events.poll(0) == 0
         second.close()
-        assert receive(bench.events) == [b"gone", b"shared"]
+        assert receive(bench.events) == Gone(b"shared").frames()
 
 
 def test_a_client_that_does_not_read_keeps_no_other_waiting(bench: Bench) -> None:

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from bert_serving.server.errors import StartupError
 from bert_serving.server.tokenization import (
-    MAX_WORD_CHARACTERS,
     Encoded,
     Tokenizer,
     TokenizerSettings,
     padded_length,
     read_vocabulary,
 )
+from bert_serving.server.wordpiece import MAX_WORD_CHARACTERS
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "tf1-tiny"
 CASES = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))

@@ -139,7 +139,7 @@ def test_a_request_becomes_a_batch_and_is_registered(bench: Bench) -> None:
     with bench.running():
         worker = bench.worker()
         bench.request(texts, request_id=7)
-        assert bench.for_sink() == Registered(1, b"me", 7, 3, bench_length(bench, texts))
+        assert bench.for_sink() == Registered(1, b"me", 7, 3, 0)
         batch = worker.batch()
         worker.send(Done(batch.batch_id))
     encoded = Tokenizer(vocabulary(), bench.spec.tokenizer).encode(texts, False)
@@ -150,10 +150,16 @@ def test_a_request_becomes_a_batch_and_is_registered(bench: Bench) -> None:
     np.testing.assert_array_equal(batch.features, features)
 
 
-def bench_length(bench: Bench, texts: List[str]) -> int:
-    """The longest of these texts in tokens."""
-    encoded = Tokenizer(vocabulary(), bench.spec.tokenizer).encode(texts, False)
-    return max(one.features.shape[1] for one in encoded)
+def test_the_sink_learns_how_long_a_result_with_a_vector_a_token_is(
+    hub: Hub, link: FakeLink
+) -> None:
+    bench = Bench(hub, link, "-pooling_strategy", "NONE")
+    try:
+        with bench.running():
+            bench.request(["a b", "c"], request_id=7)
+            assert bench.for_sink() == Registered(1, b"me", 7, 2, 4)  # [CLS] a b [SEP]
+    finally:
+        bench.ventilator.close()
 
 
 def test_a_request_waits_for_a_worker(bench: Bench) -> None:

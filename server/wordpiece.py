@@ -1,0 +1,124 @@
+"""Texts to the ids of their word pieces.
+
+The pieces come from the Rust ``tokenizers``, built from the vocabulary alone, without its special
+tokens: "[SEP]" typed by a user stays the three words that it is, and can't forge a sentence
+boundary.
+
+In plain text, which is most of what comes, words are cut here and the pieces of each are
+remembered: looking them up takes a tenth of the time. Plain is what consists of visible ASCII
+characters and the white space between them, since there a word is a run of letters and digits or
+a single other character, and nothing but its case changes.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import Any, Dict, Iterable, List, Optional
+
+__all__ = ["MAX_WORD_CHARACTERS", "REMEMBERED_WORDS", "WordPieces"]
+
+#: Words with more characters become one unknown token.
+MAX_WORD_CHARACTERS = 100
+#: Words whose pieces are kept, usually in some 10 MB; then remembering begins anew.
+REMEMBERED_WORDS = 2**15
+#: Longer words are rare, and so many of them would take much memory.
+REMEMBERED_CHARACTERS = 20
+CAPITAL_SIGMA = "\u03a3"
+PLAIN = re.compile(r"[\t\n\r -~]*")
+WORD = re.compile(r"[0-9A-Za-z]+|[^\s0-9A-Za-z]")
+
+
+class WordPieces:
+    """Cuts texts by a vocabulary; several threads may do so at a time.
+
+    ``strip_accents`` is as ``lowercase`` if it is None; ``final_sigma``: lowercase a word's last
+    Greek sigma as Python does.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Dict[str, int],
+        lowercase: bool,
+        strip_accents: Optional[bool],
+        split_chinese: bool,
+        final_sigma: bool,
+    ) -> None:
+        self._lowercase = lowercase
+        self._final_sigma = final_sigma and lowercase
+        rust = _build(vocabulary, lowercase, strip_accents, split_chinese)
+        # Newer releases have a call that leaves out what nobody reads here: offsets and strings.
+        self._encode_batch = getattr(rust, "encode_batch_fast", rust.encode_batch)
+        self._pieces_of: Dict[str, List[int]] = {}
+
+    def cut(self, texts: Iterable[str]) -> List[List[int]]:
+        """The ids of each text's word pieces."""
+        cut: List[List[int]] = []
+        others: Dict[int, str] = {}  # by their place
+        for number, text in enumerate(texts):
+            if _is_plain(text):
+                cut.append(self._recall(text))
+            else:
+                cut.append([])
+                others[number] = self._clean(text)
+        if others:
+            for number, ids in zip(others, self._encode(list(others.values()))):
+                cut[number] = ids
+        return cut
+
+    def _recall(self, text: str) -> List[int]:
+        words = WORD.findall(text.lower() if self._lowercase else text)
+        try:
+            return list(chain.from_iterable(map(self._pieces_of.__getitem__, words)))
+        except KeyError:
+            pieces_of = self._learn(words)
+            return list(chain.from_iterable(map(pieces_of.__getitem__, words)))
+
+    def _learn(self, words: List[str]) -> Dict[str, List[int]]:
+        """The pieces of all ``words``, kept for others' texts too."""
+        different = list(dict.fromkeys(words))
+        pieces_of = dict(zip(different, self._encode(different)))
+        if len(self._pieces_of) + len(pieces_of) > REMEMBERED_WORDS:
+            self._pieces_of.clear()
+        self._pieces_of.update(
+            (word, ids) for word, ids in pieces_of.items() if len(word) <= REMEMBERED_CHARACTERS
+        )
+        return pieces_of
+
+    def _clean(self, text: str) -> str:
+        """What the Rust library can be given, and what it folds as 1.10 would."""
+        if self._final_sigma and CAPITAL_SIGMA in text:
+            text = text.lower()
+        # Lone surrogates are valid in Python's strings and in JSON, but in no encoding.
+        return text.encode("utf-8", "ignore").decode("utf-8")
+
+    def _encode(self, texts: List[str]) -> List[List[int]]:
+        return [encoding.ids for encoding in self._encode_batch(texts, add_special_tokens=False)]
+
+
+def _is_plain(text: str) -> bool:
+    # The first two answer at once, or nearly so, for most texts.
+    return text.isascii() and (text.isprintable() or PLAIN.fullmatch(text) is not None)
+
+
+def _build(
+    vocabulary: Dict[str, int], lowercase: bool, strip_accents: Optional[bool], split_chinese: bool
+) -> Any:
+    from tokenizers import Tokenizer as RustTokenizer
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    tokenizer = RustTokenizer(
+        models.WordPiece(
+            vocabulary,
+            unk_token="[UNK]",
+            max_input_chars_per_word=MAX_WORD_CHARACTERS,
+        )
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=split_chinese,
+        strip_accents=strip_accents,
+        lowercase=lowercase,
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
