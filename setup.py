@@ -89,7 +89,7 @@ setup(
     python_requires=">=3.7",
     packages=sorted(PACKAGES),
     package_dir=PACKAGES,
-    package_data={name: ["py.typed"] for name in PACKAGES},
+    package_data={name: ["py.typed", "data/*.json"] for name in PACKAGES},
     install_requires=INSTALL,
     extras_require=EXTRAS,
     entry_points={

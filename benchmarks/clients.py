@@ -84,6 +84,7 @@ class Threads(Crew):
         self._load = load
         self._warm = threading.Semaphore(0)
         self._start = threading.Event()
+        self._connecting = threading.Lock()
         self._cancelled = False
         self._clients: List[BertClient] = []
         self._failure: Optional[Exception] = None
@@ -100,7 +101,10 @@ class Threads(Crew):
         with BertClient(target.ip, target.port, target.port_out, ignore_all_checks=True) as client:
             self._clients.append(client)
             try:
-                self._connect(client)
+                # One by one: 1.10 takes 0.1 s for each answer, and would be asked again, by all of
+                # them, faster than that.
+                with self._connecting:
+                    self._connect(client)
                 for number in range(self._load.warm_up):
                     client.encode(batches[number % len(batches)].texts)
             except BertServingError as error:
