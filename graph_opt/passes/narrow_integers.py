@@ -13,31 +13,36 @@ only if the range of each of its tensors is known and within int32:
 
 * a placeholder's, by the contract that this pass makes: the ids, masks and types of a batch are fed
   as int32;
-* a Shape's, because a dimension of int32 arrays in memory stays below 2**31;
+* that of a Shape or an ArgMax, because a dimension of int32 arrays in memory stays below 2**31;
 * a constant's, by its smallest and largest element;
-* a result's, by interval arithmetic, for the operations in the table below.
+* a result's, by interval arithmetic (``intervals.py``).
 
 Anything else, e.g. a float cast to int64 or an integer sum, has no known range and keeps its group
-in int64.
+in int64. So does what an operation without a signature reads or gives, and what is an output.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from bert_serving.graph_opt.graph import Graph, Node, node_of
+from bert_serving.graph_opt.graph import Graph, Node, output_index
+from bert_serving.graph_opt.passes.intervals import INT32, Interval, interval_of
 from bert_serving.graph_opt.passes.result import Rewritten
-from bert_serving.graph_opt.signatures import PASS_THROUGH, input_slots, output_slots
+from bert_serving.graph_opt.signatures import (
+    DEFAULT_DTYPES,
+    SIGNATURES,
+    Slot,
+    input_slots,
+    output_slots,
+)
 
 __all__ = ["INT32", "narrow_integers"]
 
-Interval = Tuple[int, int]
 # An attribute of a node: (node name, attribute name).
-Slot = Tuple[str, str]
+Typed = Tuple[str, str]
 
-INT32: Interval = (-(2**31), 2**31 - 1)
 LONG = np.dtype("int64")
 SHORT = np.dtype("int32")
 
@@ -46,39 +51,49 @@ def narrow_integers(graph: Graph) -> Rewritten:
     """The graph with int64 narrowed to int32 in every group of attributes where the values fit.
 
     Raises:
-        UnsupportedOp: an operation without a signature.
+        GraphError: a malformed graph.
     """
-    groups = _Groups()
+    groups, blocked = _group(graph)
+    wide = {groups.root(typed) for typed in blocked}
+    narrowed: Dict[str, List[str]] = {}
+    for name, attribute in groups.members():
+        if groups.root((name, attribute)) not in wide:
+            narrowed.setdefault(name, []).append(attribute)
+    if not narrowed:
+        return Rewritten(graph)
+    nodes = [
+        _narrow(node, narrowed[node.name]) if node.name in narrowed else node for node in graph
+    ]
+    return Rewritten(graph.replaced(nodes=nodes))
+
+
+def _group(graph: Graph) -> Tuple[_Groups, List[Typed]]:
+    """The int64 attributes by groups, and those that must stay."""
+    groups, blocked = _Groups(), []
+    # Whoever reads an output relies on its dtype.
+    for tensor in graph.outputs:
+        blocked.append(_source(graph, tensor))
     ranges: Dict[str, Optional[Interval]] = {}
-    blocked: List[Slot] = []
     for node in graph.topological():
+        if node.op not in SIGNATURES:
+            blocked.extend(_source(graph, tensor) for tensor in node.data_inputs)
+            continue
         for tensor, slot in input_slots(node):
+            if not _is_long(node, slot):
+                continue
+            source = _source(graph, tensor)
+            if isinstance(slot, str):
+                groups.join((node.name, slot), source)
+            if not isinstance(slot, str) or not source[1]:
+                blocked.append(source)  # the dtype of one of the two never varies
+        for index, slot in enumerate(output_slots(node)):
             if isinstance(slot, str) and _is_long(node, slot):
-                groups.join((node.name, slot), _source(graph, tensor))
-            elif not isinstance(slot, str) and slot == LONG:
-                blocked.append(_source(graph, tensor))  # the reader's own dtype never varies
-        for slot in output_slots(node)[:1]:
-            if isinstance(slot, str) and _is_long(node, slot):
-                interval = _interval(node, ranges)
-                ranges[node.name] = interval
+                interval = interval_of(node, slot, ranges)
+                ranges["%s:%d" % (node.name, index) if index else node.name] = interval
                 groups.join((node.name, slot), (node.name, slot))
                 if interval is None or interval[0] < INT32[0] or interval[1] > INT32[1]:
                     blocked.append((node.name, slot))
-    # Whoever reads an output relies on its dtype.
-    blocked.extend(_source(graph, tensor) for tensor in graph.outputs)
-    wide = {groups.root(slot) for slot in blocked}
-    narrowed: Dict[str, List[str]] = {}
-    for name, attribute in groups.slots():
-        if groups.root((name, attribute)) not in wide:
-            narrowed.setdefault(name, []).append(attribute)
-    return Rewritten(
-        graph.replaced(
-            nodes=[
-                _narrow(node, narrowed[node.name]) if node.name in narrowed else node
-                for node in graph
-            ]
-        )
-    )
+    return groups, blocked
 
 
 def _narrow(node: Node, attributes: Sequence[str]) -> Node:
@@ -90,114 +105,36 @@ def _narrow(node: Node, attributes: Sequence[str]) -> Node:
     return changed.with_attrs(value=value)
 
 
-def _is_long(node: Node, attribute: str) -> bool:
-    return np.dtype(node.attrs[attribute]) == LONG
+def _is_long(node: Node, slot: Slot) -> bool:
+    dtype: Any = slot
+    if isinstance(slot, str):
+        dtype = node.attrs[slot] if slot in node.attrs else DEFAULT_DTYPES.get(slot)
+    return isinstance(dtype, np.dtype) and dtype == LONG
 
 
-def _source(graph: Graph, tensor: str) -> Slot:
-    """The slot that types a tensor where it is made."""
+def _source(graph: Graph, tensor: str) -> Typed:
+    """The attribute that types a tensor where it is made; "" where none does."""
     node = graph[tensor]
-    slot = output_slots(node)[0]
+    slots = output_slots(node) if node.op in SIGNATURES else ()
+    index = output_index(tensor)
+    slot = slots[index] if index < len(slots) else None
     return (node.name, slot if isinstance(slot, str) else "")
 
 
 class _Groups:
-    """Disjoint sets of slots."""
+    """Disjoint sets of attributes."""
 
     def __init__(self) -> None:
-        self._parents: Dict[Slot, Slot] = {}
+        self._parents: Dict[Typed, Typed] = {}
 
-    def root(self, slot: Slot) -> Slot:
-        self._parents.setdefault(slot, slot)
-        while self._parents[slot] != slot:
-            slot = self._parents[slot]
-        return slot
+    def root(self, typed: Typed) -> Typed:
+        self._parents.setdefault(typed, typed)
+        while self._parents[typed] != typed:
+            typed = self._parents[typed]
+        return typed
 
-    def join(self, one: Slot, other: Slot) -> None:
+    def join(self, one: Typed, other: Typed) -> None:
         self._parents[self.root(one)] = self.root(other)
 
-    def slots(self) -> List[Slot]:
+    def members(self) -> List[Typed]:
         return list(self._parents)
-
-
-def _interval(node: Node, ranges: Mapping[str, Optional[Interval]]) -> Optional[Interval]:
-    """Smallest and largest value that an int64 node can give; None where unknown."""
-    if node.op == "Const":
-        value = np.asarray(node.attrs["value"])
-        return (int(value.min()), int(value.max())) if value.size else (0, 0)
-    if node.op == "Placeholder":
-        return INT32
-    if node.op == "Shape":
-        return (0, INT32[1])
-    if node.op == "Cast" and np.dtype(node.attrs["SrcT"]) != LONG:
-        return _cast_interval(np.dtype(node.attrs["SrcT"]))
-    rule = _RULES.get(node.op)
-    if rule is None:
-        return None
-    known = []
-    for tensor, slot in input_slots(node):
-        if isinstance(slot, str) and (slot == output_slots(node)[0] or node.op == "Cast"):
-            interval = ranges.get(node_of(tensor))
-            if interval is None:
-                return None
-            known.append(interval)
-    return rule(known)
-
-
-def _cast_interval(source: np.dtype) -> Optional[Interval]:
-    """What a cast to int64 can give: all of a small integer type, anything for a float."""
-    if source.kind == "b":
-        return (0, 1)
-    if source.kind not in "iu":
-        return None
-    limits = np.iinfo(source)
-    return (int(limits.min), int(limits.max))
-
-
-def _union(intervals: Sequence[Interval]) -> Interval:
-    return min(low for low, _ in intervals), max(high for _, high in intervals)
-
-
-def _sum(intervals: Sequence[Interval]) -> Interval:
-    (a, b), (c, d) = intervals
-    return a + c, b + d
-
-
-def _difference(intervals: Sequence[Interval]) -> Interval:
-    (a, b), (c, d) = intervals
-    return a - d, b - c
-
-
-def _product(intervals: Sequence[Interval]) -> Interval:
-    (a, b), (c, d) = intervals
-    corners = (a * c, a * d, b * c, b * d)
-    return min(corners), max(corners)
-
-
-_RULES: Dict[str, Callable[[Sequence[Interval]], Interval]] = {
-    "Add": _sum,
-    "AddV2": _sum,
-    "Mul": _product,
-    "Sub": _difference,
-}
-# These only move or choose elements. Range stays between its start and its limit, and a delta of
-# int32 keeps the union right.
-_RULES.update(
-    (op, _union)
-    for op in (
-        "Cast",
-        "ConcatV2",
-        "ExpandDims",
-        "GatherNd",
-        "GatherV2",
-        "Max",
-        "Maximum",
-        "Minimum",
-        "Pack",
-        "Range",
-        "Reshape",
-        "SelectV2",
-        "Transpose",
-    )
-    + PASS_THROUGH
-)

@@ -11,10 +11,11 @@ After, where weights are only stored so (``arithmetic=False``)::
 
 and where products are computed in integers (``arithmetic=True``)::
 
-    DynamicQuantMatMul(x, Const int8, Const scales)
+    DynamicQuantMatMul(x * Const balance, Const int8, Const scales)
 
-with the table as above. Products are quantized with a scale for each output channel, tables with
-one for each row (``quantization.py``). Biases and layer normalization stay in float32.
+with the table as above; ``balance`` is there if x is narrower than the result. Products are
+quantized with a scale for each output channel, tables with one for each row (``quantization.py``).
+Biases and layer normalization stay in float32.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bert_serving.graph_opt.passes.result import Rewritten
 from bert_serving.graph_opt.quantization import (
     DYNAMIC_QUANT_MAT_MUL,
     Quantized,
+    balance,
     quantize_columns,
     quantize_rows,
     quantize_weights,
@@ -87,7 +89,7 @@ class _Quantizing:
         table = self._weight(node.data_inputs[0], rank=2)
         if table is None or not _takes_rows(self._graph, node):
             return
-        values, scales = self._quantized(table, "rows")
+        values, scales = self._quantized(node.name, table, "rows")
         rest = node.inputs[1:]
         rows, factors = [
             self._edit.add(
@@ -114,9 +116,20 @@ class _Quantizing:
         if left:
             self._notes.append("%s: computes in float32, its input is transposed" % node.name)
             return
-        values, scales = self._quantized(weight, "transposed" if right else "columns")
+        x = node.data_inputs[0]
+        if right:
+            weight = _Weight(weight.name + "/transposed", np.ascontiguousarray(weight.value.T))
+        if weight.value.shape[0] < weight.value.shape[1]:
+            # Where the input is narrower than the result, another pass over it costs little.
+            factors = balance(weight.value)
+            weight = _Weight(weight.name + "/balanced", weight.value * factors[:, None])
+            divisors = self._edit.constant(node.name, 1 / factors, FLOAT, node.name + "/balance")
+            x = self._edit.add(
+                node.name, "Mul", (x, divisors), {"T": FLOAT}, node.name + "/balanced"
+            )
+        values, scales = self._quantized(node.name, weight, "columns")
         control = tuple(name for name in node.inputs if name.startswith("^"))
-        inputs = (node.data_inputs[0], values, scales) + control
+        inputs = (x, values, scales) + control
         self._edit.replace(Node(node.name, DYNAMIC_QUANT_MAT_MUL, inputs, {}))
         self._done.add(node.name)
 
@@ -133,7 +146,8 @@ class _Quantizing:
             self._notes.append("%s: stays in float32, %s" % (node.name, reason))
             return
         by_rows = value.ndim == 2 and all(_reads_rows(reader) for reader in readers)
-        values, scales = self._quantized(_Weight(node.name, value), "rows" if by_rows else "last")
+        kind = "rows" if by_rows else "last"
+        values, scales = self._quantized(node.name, _Weight(node.name, value), kind)
         floats = self._cast(node.name, values, node.name + "/float32")
         whole = self._edit.add(
             node.name, "Mul", (floats, scales), {"T": FLOAT}, node.name + "/scaled"
@@ -168,15 +182,15 @@ class _Quantizing:
             return "some of it isn't finite"
         return None
 
-    def _quantized(self, weight: _Weight, kind: str) -> Tuple[str, str]:
+    def _quantized(self, anchor: str, weight: _Weight, kind: str) -> Tuple[str, str]:
         """The constants for a weight, values and scales, made once for each kind."""
         key = (weight.name, kind)
         if key not in self._constants:
             values, scales = _convert(weight.value, kind)
             name = "%s/%s" % (weight.name, kind)
             self._constants[key] = (
-                self._edit.constant(weight.name, values, INT8, name + "/int8"),
-                self._edit.constant(weight.name, scales, FLOAT, name + "/scale"),
+                self._edit.constant(anchor, values, INT8, name + "/int8"),
+                self._edit.constant(anchor, scales, FLOAT, name + "/scale"),
             )
         return self._constants[key]
 
@@ -194,9 +208,7 @@ class _Weight(NamedTuple):
 def _convert(value: np.ndarray, kind: str) -> Quantized:
     if kind == "rows":
         return quantize_rows(value)
-    if kind == "last":
-        return quantize_weights(value)
-    return quantize_columns(np.ascontiguousarray(value.T) if kind == "transposed" else value)
+    return quantize_columns(value) if kind == "columns" else quantize_weights(value)
 
 
 def _takes_rows(graph: Graph, node: Node) -> bool:

@@ -1,0 +1,97 @@
+"""The pieces themselves are compared with 1.10's rules in test_tokenization.py."""
+
+from __future__ import annotations
+
+from typing import Dict, List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_serving.server import wordpiece
+from bert_serving.server.wordpiece import MAX_WORD_CHARACTERS, REMEMBERED_CHARACTERS, WordPieces
+
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##a", "##b", "ab", "A", "1", ".", "[", "é"]
+VOCABULARY: Dict[str, int] = {token: number for number, token in enumerate(TOKENS)}
+
+
+def make(lowercase: bool = True) -> WordPieces:
+    return WordPieces(VOCABULARY, lowercase, None, split_chinese=True, final_sigma=True)
+
+
+def from_rust(pieces: WordPieces, texts: List[str]) -> List[List[int]]:
+    """What the library makes of texts that aren't cut into words before."""
+    return pieces._encode(texts)
+
+
+class Library:
+    """Counts the texts that the Rust library is given."""
+
+    def __init__(self, pieces: WordPieces, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given: List[str] = []
+        encode = pieces._encode
+
+        def counted(texts: List[str]) -> List[List[int]]:
+            self.given += texts
+            return encode(texts)
+
+        monkeypatch.setattr(pieces, "_encode", counted)
+
+
+ASCII = st.text(st.characters(min_codepoint=0, max_codepoint=127), max_size=30)
+LONG = st.sampled_from(["ab" * 50, "b" * 101, "a" * 21, "[UNK]", "a\x0bb", "a\tb\r\nA", "\x7f"])
+
+
+@given(
+    texts=st.lists(st.one_of(ASCII, st.lists(LONG).map(" ".join)), max_size=6),
+    lowercase=st.booleans(),
+)
+def test_plain_text_is_cut_as_by_the_library(texts: List[str], lowercase: bool) -> None:
+    pieces = make(lowercase)
+    for _ in range(2):  # the second time from memory
+        assert pieces.cut(texts) == from_rust(pieces, texts)
+
+
+def test_plain_and_other_texts_keep_their_places() -> None:
+    texts = ["ab", "é", "a.b", "\ud800a", "", "b\x00a"]
+    unknown = VOCABULARY["[UNK]"]
+    assert len(make().cut(texts)) == len(texts)
+    for text, ids in zip(texts, make().cut(texts)):
+        assert [ids] == make().cut([text])
+    assert make().cut(["é ab", "x", "ab"]) == [[unknown, 8], [unknown], [8]]
+
+
+def test_a_word_is_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = make()
+    library = Library(pieces, monkeypatch)
+    first = pieces.cut(["aba b ab", "b aba"])
+    assert pieces.cut(["b aba", "aba B ab"]) == first[::-1]
+    assert sorted(library.given) == ["ab", "aba", "b"]
+
+
+@pytest.mark.parametrize("length", [REMEMBERED_CHARACTERS + 1, MAX_WORD_CHARACTERS + 1])
+def test_long_words_are_not_remembered(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = make()
+    library = Library(pieces, monkeypatch)
+    word = "b" * length
+    assert pieces.cut([word]) == pieces.cut([word])
+    assert library.given == [word, word]
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wordpiece, "REMEMBERED_WORDS", 5)
+    pieces = make()
+    words = ["a" * number for number in range(1, 13)]
+    for _ in range(2):
+        for word in words:
+            (ids,) = pieces.cut([word + " b"])
+            assert len(ids) == len(word) + 1
+            assert len(pieces._pieces_of) <= 5
+    # More at once than can be kept are cut all the same.
+    (ids,) = pieces.cut([" ".join(words)])
+    assert len(ids) == sum(map(len, words))
+
+
+def test_a_typed_special_token_is_cut_into_words() -> None:
+    (ids,) = make().cut(["[SEP]"])
+    assert VOCABULARY["[SEP]"] not in ids
