@@ -21,7 +21,7 @@ from bert_serving.benchmarks.errors import BenchmarkError
 from bert_serving.benchmarks.progress import Progress
 from bert_serving.benchmarks.results import Cell, Figure, Outcome, Series, Table
 from bert_serving.benchmarks.service import Subject, own_server
-from bert_serving.server.engines import Engine, Features, create, pad
+from bert_serving.server.engines import Engine, Features, create
 from bert_serving.server.model_flags import AUTO
 
 __all__ = ["Efficiency", "Shape", "fastest", "run", "seconds_each"]
@@ -150,8 +150,8 @@ def batch_of(subject: Subject, length: int, rows: int, seed: int) -> Features:
     """Texts of equal length as the workers hand them to an engine."""
     texts = subject.workload("fixed:%d" % length).batches(1, rows, seed)[0].texts
     encoded = subject.tokenizer.encode(texts, is_tokenized=False)
-    lengths = np.array([one.features.shape[1] for one in encoded])
-    return pad(np.concatenate([one.features for one in encoded], axis=1), lengths)
+    lengths = np.array([one.features.shape[1] for one in encoded], np.int32)
+    return Features(np.concatenate([one.features for one in encoded], axis=1), lengths)
 
 
 def seconds_each(

@@ -24,7 +24,7 @@ from bert_serving.benchmarks.machine import memory_bytes, memory_of
 from bert_serving.benchmarks.progress import Progress
 from bert_serving.benchmarks.results import Figure, Outcome, Series, Table
 from bert_serving.benchmarks.service import prepared
-from bert_serving.server.engines import create, pad
+from bert_serving.server.engines import Features, create
 from bert_serving.server.model_flags import AUTO
 from bert_serving.server.spec import EngineSpec, ServiceSpec
 
@@ -146,7 +146,7 @@ def _child(text: str) -> int:
     lengths = np.full(order["rows"], order["length"])
     # What the tokens are doesn't matter; all of them are valid and attended to.
     packed = np.ones((3, order["rows"] * order["length"]), np.int32)
-    engine.encode(pad(packed, lengths))
+    engine.encode(Features(packed, lengths))
     print(json.dumps({"loaded": loaded, "peak": memory_of("self", "VmHWM")}))
     engine.close()
     return 0

@@ -57,6 +57,7 @@ class Form:
     target: str = "onnx"
     precision: str = "fp32"
     device: str = "cpu"
+    packed: bool = False
 
     def __post_init__(self) -> None:
         if self.target not in MODEL_FILES:
@@ -125,7 +126,7 @@ def build_artifact(
     Raises:
         GraphOptError: as :func:`cached_graph`.
     """
-    pipeline = pipeline_for(form.precision, form.target, form.device)
+    pipeline = pipeline_for(form.precision, form.target, form.device, form.packed)
     entry = _entry_directory(source, options, form, directory)
     graph, report = optimize(build(source, options), pipeline)
     temporary = entry.with_name(".%s.%s" % (entry.name, uuid.uuid4().hex))

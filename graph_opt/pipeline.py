@@ -28,6 +28,7 @@ from bert_serving.graph_opt.passes.layer_norm import layer_norm
 from bert_serving.graph_opt.passes.narrow_integers import narrow_integers
 from bert_serving.graph_opt.passes.prune import prune
 from bert_serving.graph_opt.passes.result import Pass
+from bert_serving.graph_opt.passes.unpad import unpad
 from bert_serving.graph_opt.pooling import GraphOptions, add_pooling, output_dimension
 from bert_serving.graph_opt.sources.model import ModelSource
 
@@ -120,13 +121,14 @@ def build(source: ModelSource, options: GraphOptions) -> Graph:
 
 
 def pipeline_for(
-    precision: str = "fp32", target: str = "onnx", device: str = "cpu"
+    precision: str = "fp32", target: str = "onnx", device: str = "cpu", packed: bool = False
 ) -> Tuple[Tuple[str, Pass], ...]:
     """The passes, by name and in order, for a precision, a target and a kind of device.
 
     ``target`` is one of ``targets.TARGETS``, ``device`` one of ``DEVICES``: CPUs store weights in
     half precision and compute in float32, GPUs compute in half. int8 computes in integers in ONNX
-    on CPUs; elsewhere it is a way of storing.
+    on CPUs; elsewhere it is a way of storing. A ``packed`` graph takes batches without padding, see
+    the pass ``unpad``.
 
     Raises:
         OptionError: an unknown precision or device.
@@ -135,7 +137,12 @@ def pipeline_for(
         raise OptionError("device %r isn't one of %s" % (device, ", ".join(DEVICES)))
     if precision not in PRECISIONS:
         raise OptionError("precision %r isn't one of %s" % (precision, ", ".join(PRECISIONS)))
-    return PIPELINE + _precision_passes(precision, target, device)
+    passes = PIPELINE
+    if packed:
+        # Behind those that look for attention on padded rows, before what reads no shapes.
+        place = [name for name, _ in PIPELINE].index("fuse_qkv")
+        passes = PIPELINE[:place] + (("unpad", unpad),) + PIPELINE[place:]
+    return passes + _precision_passes(precision, target, device)
 
 
 def optimize(

@@ -8,14 +8,14 @@ import logging
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from bert_serving.graph_opt import cache
 from bert_serving.graph_opt.errors import GraphOptError
 from bert_serving.graph_opt.sources import ModelSource, read_model
-from bert_serving.server import engines, models
+from bert_serving.server import engines, models, tuning
 from bert_serving.server.devices import assign, cpu_threads, cuda_is_installed, list_gpus
 from bert_serving.server.errors import StartupError
 from bert_serving.server.logs import colors_wanted, stage
@@ -31,12 +31,14 @@ from bert_serving.server.planning import (
 )
 from bert_serving.server.spec import EngineSpec, ServiceSpec
 from bert_serving.server.tokenization import read_vocabulary
+from bert_serving.server.tuning import Tuning
 
 __all__ = ["prepare"]
 
 logger = logging.getLogger(__name__)
 
-#: Padded tokens of a batch: on CPUs what stays in the cache, on GPUs what keeps them busy.
+#: Tokens of a batch where nothing was measured: on CPUs what stays in the cache, on GPUs what keeps
+#: them busy.
 CPU_TOKENS, GPU_TOKENS = 1024, 16384
 #: Batches that a worker holds unless -prefetch_size is named: one running, one ready.
 CREDITS = 2
@@ -81,12 +83,22 @@ def prepare(args: argparse.Namespace) -> ServiceSpec:
         vocabulary = str(source.vocab_file)
         target = engines.ENGINES[engine].target
         if target is not None:
-            form = cache.Form(target, precision, "gpu" if on_gpu else "cpu")
+            form = cache.Form(target, precision, "gpu" if on_gpu else "cpu", packed=True)
             graph = str(_graph(args, source, plan, form))
+    engine_spec = EngineSpec(
+        engine,
+        graph,
+        plan.dimension,
+        plan.per_token,
+        cpu_threads(args.num_worker),
+        args.gpu_memory_fraction,
+        args.xla,
+    )
+    fitted = _tuning(engine_spec, min(devices), plan.tokenizer.max_length)
     config = reported_config(
         args, plan, engine=engine, precision=precision, fp16=precision == "fp16"
     )
-    return _spec(args, plan, model, vocabulary, engine, graph, devices, config)
+    return _spec(args, plan, model, vocabulary, engine_spec, fitted, devices, config)
 
 
 def check_ports(args: argparse.Namespace) -> None:
@@ -186,9 +198,39 @@ def _graph(
 
 
 def _optimize(order: Dict[str, Any]) -> Path:
-    """Run the optimizer in a process of its own: its memory is given back when it ends."""
+    """Run the optimizer."""
+    answer = _run_module("optimize", order, "is there enough memory for the model?")
+    if "error" in answer:
+        raise GraphOptError(answer["error"])
+    return Path(answer["path"])
+
+
+def _tuning(engine: EngineSpec, device: int, max_length: int) -> Tuning:
+    """The graph's form and the batches' size for this machine: found before, or else now."""
+    if engine.graph is None or not tuning.is_worth_it(Path(engine.graph)):
+        return Tuning(engine.graph, CPU_TOKENS if device < 0 else GPU_TOKENS)
+    with stage(logger, "batches") as current:
+        found = tuning.lookup(engine, device, max_length)
+        how = "cached"
+        if found is None:
+            order = {"engine": asdict(engine), "device": device, "max_length": max_length}
+            answer = _run_module("tune", order, "is there enough memory to run the model?")
+            if "error" in answer:
+                raise StartupError(answer["error"])
+            found = Tuning.from_json(answer)
+            how = "measured"
+        current.remark("about %d tokens each" % found.token_budget)
+        current.remark(how)
+    return found
+
+
+def _run_module(name: str, order: Dict[str, Any], question: str) -> Dict[str, Any]:
+    """Run a module in a process of its own: its memory is given back when it ends.
+
+    Raises StartupError, with a question for the user, if it ends otherwise than it should.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "bert_serving.server.optimize"],
+        [sys.executable, "-m", "bert_serving.server." + name],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,  # or Ctrl-C would reach it too
@@ -201,13 +243,11 @@ def _optimize(order: Dict[str, Any]) -> Path:
             raise
     if process.returncode not in (0, 1) or not output:
         raise StartupError(
-            "the graph optimizer ended with status %d; is there enough memory for the model?"
-            % process.returncode
+            "the graph optimizer (%s) ended with status %d; %s"
+            % (name, process.returncode, question)
         )
-    answer = json.loads(output)
-    if "error" in answer:
-        raise GraphOptError(answer["error"])
-    return Path(answer["path"])
+    answer: Dict[str, Any] = json.loads(output)
+    return answer
 
 
 def _spec(
@@ -215,8 +255,8 @@ def _spec(
     plan: SequencePlan,
     model: str,
     vocabulary: Optional[str],
-    engine: str,
-    graph: Optional[str],
+    engine: EngineSpec,
+    fitted: Tuning,
     devices: Tuple[int, ...],
     config: Dict[str, Any],
 ) -> ServiceSpec:
@@ -228,21 +268,13 @@ def _spec(
         devices=devices,
         credits=CREDITS if args.prefetch_size is AUTO else 1 + args.prefetch_size,
         max_batch_size=args.max_batch_size,
-        token_budget=CPU_TOKENS if min(devices) < 0 else GPU_TOKENS,
+        token_budget=fitted.token_budget,
         priority_batch_size=args.priority_batch_size,
         show_tokens=args.show_tokens_to_client,
         vocabulary=vocabulary,
         tokenizer=plan.tokenizer,
         fixed_length=plan.fixed_length,
-        engine=EngineSpec(
-            engine,
-            graph,
-            plan.dimension,
-            plan.per_token,
-            cpu_threads(args.num_worker),
-            args.gpu_memory_fraction,
-            args.xla,
-        ),
+        engine=replace(engine, graph=fitted.graph),
         model=model,
         config=config,
         verbose=args.verbose,

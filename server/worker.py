@@ -8,7 +8,7 @@ import numpy as np
 import zmq
 
 from bert_serving.server import engines
-from bert_serving.server.engines import Engine, Features, pad
+from bert_serving.server.engines import Engine, Features
 from bert_serving.server.errors import EngineError
 from bert_serving.server.link import Link
 from bert_serving.server.messages import BatchMessage, Broken, Done, Part, Ready, decode
@@ -66,7 +66,7 @@ class Worker:
         self._sink.close()
 
     def _serve(self, batch: BatchMessage) -> None:
-        features = pad(batch.features, batch.lengths)
+        features = Features(batch.features, batch.lengths)
         try:
             vectors = compute(self._engine, features, self._spec.engine)
         except Exception as error:
@@ -74,7 +74,9 @@ class Worker:
             reason = "%s: %s" % (type(error).__name__, error)
             self._ventilator.send_multipart(Broken(batch.batch_id, reason).frames())
             return
-        logger.debug("batch %d: %d rows of up to %d tokens", batch.batch_id, *features.ids.shape)
+        logger.debug(
+            "batch %d: %d rows, %d tokens", batch.batch_id, features.rows, features.tokens.shape[1]
+        )
         part = Part(
             batch.handles, batch.indices, batch.lengths, vectors, self._spec.engine.per_token
         )
@@ -88,17 +90,16 @@ def compute(engine: Engine, features: Features, spec: EngineSpec) -> np.ndarray:
     Raises EngineError if the engine returns another shape.
     """
     vectors = engine.encode(features)
-    rows = features.ids.shape if spec.per_token else features.ids.shape[:1]
-    if vectors.shape != rows + (spec.dimension,):
+    expected = (features.tokens.shape[1] if spec.per_token else features.rows, spec.dimension)
+    if vectors.shape != expected:
         raise EngineError(
-            "the engine returned an array of shape %s, not %s"
-            % (vectors.shape, rows + (spec.dimension,))
+            "the engine returned an array of shape %s, not %s" % (vectors.shape, expected)
         )
-    return vectors[features.valid] if spec.per_token else vectors
+    return vectors
 
 
 def warm_up(engine: Engine, max_length: int) -> None:
     """Run small batches of nothing."""
     for rows, length in WARM_UP:
         lengths = np.full(rows, min(length, max_length), np.int32)
-        engine.encode(pad(np.ones((3, int(lengths.sum())), np.int32), lengths))
+        engine.encode(Features(np.ones((3, int(lengths.sum())), np.int32), lengths))

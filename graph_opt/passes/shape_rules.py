@@ -235,6 +235,15 @@ def _gather(shapes: Shapes, node: Node, inputs: Sequence[Optional[Shape]]) -> Op
     return params[:place] + indices + params[place + 1 :]
 
 
+def _ranged(shapes: Shapes, node: Node, inputs: Sequence[Optional[Shape]]) -> Optional[Shape]:
+    start, limit, delta = map(shapes.value, node.data_inputs)
+    # A size isn't negative; a number may be.
+    counts = start == (Dim(0),) and delta == (ONE,) and limit is not None
+    if counts and limit is not None and limit[0].factor >= 0:
+        return limit
+    return _fresh(node, 1)
+
+
 def _filled(shapes: Shapes, node: Node, inputs: Sequence[Optional[Shape]]) -> Optional[Shape]:
     return shapes.value(node.data_inputs[0])
 
@@ -259,7 +268,7 @@ _SHAPES: Mapping[str, Callable[[Shapes, Node, Sequence[Optional[Shape]]], Option
     "OneHot": _one_hot,
     "Pack": _pack,
     "Placeholder": _declared,
-    "Range": lambda shapes, node, inputs: _fresh(node, 1),
+    "Range": _ranged,
     "ReadVariableOp": _read,
     "Reshape": _reshape,
     "Shape": lambda shapes, node, inputs: None if inputs[0] is None else (Dim(len(inputs[0])),),

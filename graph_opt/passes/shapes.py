@@ -11,7 +11,7 @@ inputs, where these have at least two dimensions, are one number.
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from bert_serving.graph_opt.graph import Graph, Node, node_of, output_index
 from bert_serving.graph_opt.passes.dimensions import Dim, Shape, cancelled, product
@@ -27,13 +27,16 @@ _BRANCHES = ("Merge", "RefMerge", "RefSwitch", "Switch")
 
 
 class Shapes:
-    """Shapes and shape values of a graph's tensors."""
+    """Shapes and shape values of a graph's tensors.
 
-    def __init__(self, graph: Graph) -> None:
+    ``equal``: what is taken for granted beside that, symbol -> the size that it equals.
+    """
+
+    def __init__(self, graph: Graph, equal: Optional[Mapping[str, Dim]] = None) -> None:
         self._graph = graph
         self._shapes: Dict[str, Optional[Shape]] = {}
         self._values: Dict[str, Optional[Shape]] = {}
-        self._equal: Dict[str, Dim] = {}  # symbol -> what it equals
+        self._equal: Dict[str, Dim] = dict(equal or {})  # symbol -> what it equals
         order = graph.topological()
         self._places = {node.name: place for place, node in enumerate(order)}
         self._needed = _needed(graph)

@@ -30,6 +30,10 @@ _EXTERNAL_MINIMUM = 1024
 # TensorProto.raw_data.
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 
+# The inputs of BERT and what they share: ids, masks and types of one batch.
+_BATCH_INPUTS = ("input_ids", "input_mask", "input_type_ids")
+_BATCH = ("batch", "sequence")
+
 # TensorProto.DataType of onnx.proto.
 _ELEMENT_TYPES = {
     "float32": 1,
@@ -54,8 +58,8 @@ def write_onnx(
     """Write a graph without variables to ``path``; returns the files written, the model first.
 
     Constants of more than ``single_file_limit`` bytes in all go to a second file, ``PATH.data``.
-    Tensors are written one after the other: memory for one at a time is needed. Dimensions that a
-    placeholder leaves open are called batch and sequence. Nothing is left behind on an error.
+    Tensors are written one after the other: memory for one at a time is needed. Dimensions that
+    BERT's inputs leave open are called batch and sequence. Nothing is left behind on an error.
 
     Raises:
         UnsupportedOp: an operation has no translation.
@@ -158,7 +162,9 @@ def _model(
 
     inputs = [
         helper.make_tensor_value_info(
-            name, _element_type(emission.dtypes[name]), _dimensions(graph[name].attrs.get("shape"))
+            name,
+            _element_type(emission.dtypes[name]),
+            _dimensions(name, graph[name].attrs.get("shape")),
         )
         for name in graph.inputs
     ]
@@ -187,17 +193,26 @@ def _model(
 def _open_dimensions(emission: Emission, name: str) -> Optional[List[str]]:
     """A name for each dimension of an output; None where their number isn't known."""
     rank = emission.ranks.get(name)
-    return None if rank is None else ["%s_%d" % (name, axis) for axis in range(rank)]
+    return None if rank is None else _names(name, rank)
 
 
-def _dimensions(shape: Optional[Tuple[Optional[int], ...]]) -> Optional[List[Any]]:
+def _dimensions(name: str, shape: Optional[Tuple[Optional[int], ...]]) -> Optional[List[Any]]:
+    """An input's dimensions, the open ones by name.
+
+    onnxruntime takes what has one name for one size, and gives the memory of one array to another
+    of the same shape. So only what is equal by contract has a name in common.
+    """
     if shape is None:
         return None
-    names = ("batch", "sequence")
+    shared = _BATCH if name in _BATCH_INPUTS and len(shape) == len(_BATCH) else ()
     return [
-        size if size is not None else (names[axis] if axis < 2 else "dimension_%d" % axis)
+        size if size is not None else (shared or _names(name, len(shape)))[axis]
         for axis, size in enumerate(shape)
     ]
+
+
+def _names(name: str, rank: int) -> List[str]:
+    return ["%s_%d" % (name, axis) for axis in range(rank)]
 
 
 def _node(node: OnnxNode) -> Any:

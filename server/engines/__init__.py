@@ -8,10 +8,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Optional, Tuple
 
-from bert_serving.server.engines.base import Engine, Features, pad
+from bert_serving.server.engines.base import Engine, Features
 from bert_serving.server.errors import StartupError
 
-__all__ = ["ENGINES", "Engine", "Features", "choose", "create", "pad"]
+__all__ = ["ENGINES", "Engine", "Features", "choose", "create"]
 
 
 @dataclass(frozen=True)

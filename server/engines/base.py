@@ -7,43 +7,27 @@ in ``load`` and nowhere else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Collection, Dict
 
 import numpy as np
 
+from bert_serving.server.engines.features import Features, takes_packed
 from bert_serving.server.spec import EngineSpec
 
-__all__ = ["Engine", "Features", "pad"]
-
-
-@dataclass(frozen=True)
-class Features:
-    """A batch, padded to its longest row; all arrays int32.
-
-    ``ids``, ``types`` and ``mask`` have the shape [rows, longest], ``lengths`` [rows].
-    """
-
-    ids: np.ndarray
-    types: np.ndarray
-    mask: np.ndarray
-    lengths: np.ndarray
-
-    @property
-    def valid(self) -> np.ndarray:
-        """Bool [rows, longest]: where there is a token rather than padding."""
-        return np.arange(self.ids.shape[1]) < self.lengths[:, None]
-
-
-def pad(packed: np.ndarray, lengths: np.ndarray) -> Features:
-    """Spread int32 [3, tokens] (ids, segments, mask) of rows one after another into a batch."""
-    longest = int(lengths.max())
-    padded = np.zeros((3, len(lengths), longest), np.int32)
-    padded[:, np.arange(longest) < lengths[:, None]] = packed
-    return Features(padded[0], padded[1], padded[2], lengths)
+__all__ = ["Engine", "Features", "GraphEngine"]
 
 
 class Engine(ABC):
     """Computes vectors of batches."""
+
+    def fitted(self, spec: EngineSpec, device: int) -> Path:
+        """Make the form of the graph that is best to load on this machine; returns its path.
+
+        Raises EngineError if the engine isn't installed or can't do it.
+        """
+        assert spec.graph is not None
+        return Path(spec.graph)
 
     @abstractmethod
     def load(self, spec: EngineSpec, device: int) -> None:
@@ -54,8 +38,25 @@ class Engine(ABC):
 
     @abstractmethod
     def encode(self, features: Features) -> np.ndarray:
-        """Vectors [rows, dimension], or [rows, longest, dimension] with one for every token."""
+        """Vectors [rows, dimension], or [tokens, dimension] with one for every token."""
 
     @abstractmethod
     def close(self) -> None:
         """Free what was loaded."""
+
+
+class GraphEngine(Engine):
+    """Runs an optimized graph, be it one for padded or for packed batches."""
+
+    _inputs: Collection[str]  # their names, known once it is loaded
+    _per_token: bool
+
+    def encode(self, features: Features) -> np.ndarray:
+        vectors = self._run(features.feeds(self._inputs))
+        if self._per_token and not takes_packed(self._inputs):
+            return vectors[features.valid]
+        return vectors
+
+    @abstractmethod
+    def _run(self, feeds: Dict[str, np.ndarray]) -> np.ndarray:
+        """The graph's output. Raises EngineError if the engine fails."""

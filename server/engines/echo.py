@@ -28,9 +28,9 @@ class EchoEngine(Engine):
         self._per_token = spec.per_token
 
     def encode(self, features: Features) -> np.ndarray:
-        marks = _marks(features.ids)
+        marks = _marks(features.tokens[0], features.positions)
         if not self._per_token:
-            marks = np.where(features.valid, marks, 0).sum(axis=1) % PRIME
+            marks = np.add.reduceat(marks, features.starts) % PRIME
         return _spread(marks, self._dimension)
 
     def close(self) -> None:
@@ -39,13 +39,13 @@ class EchoEngine(Engine):
 
 def echo_vector(ids: Sequence[int], dimension: int = DIMENSION) -> np.ndarray:
     """The vector, float32 [dimension], that a text of these token ids gets."""
-    return _spread(_marks(np.asarray([ids])).sum(axis=1) % PRIME, dimension)[0]
+    marks = _marks(np.asarray(ids), np.arange(len(ids)))
+    return _spread(marks.sum(keepdims=True) % PRIME, dimension)[0]
 
 
-def _marks(ids: np.ndarray) -> np.ndarray:
-    """A number for every token and its position: int64, the shape of ``ids``."""
-    positions = np.arange(1, ids.shape[1] + 1, dtype=np.int64)
-    return (ids.astype(np.int64) + 1) * (positions * 31 + 7) % PRIME
+def _marks(ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """A number for every token and its position from 0: int64, the shape of both."""
+    return (ids.astype(np.int64) + 1) * ((positions.astype(np.int64) + 1) * 31 + 7) % PRIME
 
 
 def _spread(marks: np.ndarray, dimension: int) -> np.ndarray:

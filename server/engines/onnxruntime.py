@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
-from bert_serving.server.engines.base import Engine, Features
+from bert_serving.server.engines.base import GraphEngine
+from bert_serving.server.engines.prepacking import prepacked
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
 
@@ -15,20 +17,18 @@ __all__ = ["OnnxRuntimeEngine"]
 OUTPUT = "final_encodes"
 
 
-class OnnxRuntimeEngine(Engine):
+class OnnxRuntimeEngine(GraphEngine):
     """Runs the optimized graph in one session."""
 
+    def fitted(self, spec: EngineSpec, device: int) -> Path:
+        assert spec.graph is not None
+        if device >= 0:
+            return Path(spec.graph)
+        return prepacked(Path(spec.graph), _options(_import(), spec, device))
+
     def load(self, spec: EngineSpec, device: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineError(
-                "the engine onnxruntime is not installed (%s); pip install onnxruntime" % error
-            ) from error
-        onnxruntime.set_default_logger_severity(3)  # errors; its warnings concern its developers
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = spec.threads
-        options.inter_op_num_threads = 1
+        onnxruntime = _import()
+        options = _options(onnxruntime, spec, device)
         assert spec.graph is not None
         try:
             self._session = onnxruntime.InferenceSession(
@@ -43,23 +43,41 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError(
                 "ONNX Runtime can't use GPU %d; check its CUDA libraries, or use -cpu" % device
             )
+        self._per_token = spec.per_token
         self._inputs = {node.name for node in self._session.get_inputs()}
 
-    def encode(self, features: Features) -> np.ndarray:
-        feeds: Dict[str, np.ndarray] = {
-            "input_ids": features.ids,
-            "input_mask": features.mask,
-            "input_type_ids": features.types,
-        }
-        used = {name: array for name, array in feeds.items() if name in self._inputs}
+    def _run(self, feeds: Dict[str, np.ndarray]) -> np.ndarray:
         try:
-            vectors: np.ndarray = self._session.run([OUTPUT], used)[0]
+            vectors: np.ndarray = self._session.run([OUTPUT], feeds)[0]
         except Exception as error:  # as above
             raise EngineError("ONNX Runtime failed: %s" % error) from error
         return vectors
 
     def close(self) -> None:
         self._session = None
+
+
+def _import() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            "the engine onnxruntime is not installed (%s); pip install onnxruntime" % error
+        ) from error
+    onnxruntime.set_default_logger_severity(3)  # errors; its warnings concern its developers
+    return onnxruntime
+
+
+def _options(onnxruntime: Any, spec: EngineSpec, device: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = spec.threads
+    options.inter_op_num_threads = 1
+    # Hardly two batches have the same shape, and a plan would be kept for each.
+    options.enable_mem_pattern = False
+    if device < 0:
+        # Threads that wait without sleeping take the cores from the service's other processes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def _providers(spec: EngineSpec, device: int) -> List[Union[str, Tuple[str, Any]]]:

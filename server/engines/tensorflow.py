@@ -11,22 +11,21 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import numpy as np
 
 from bert_serving.server.devices import cuda_name
-from bert_serving.server.engines.base import Engine, Features
+from bert_serving.server.engines.base import GraphEngine
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
 
 __all__ = ["TensorFlowEngine"]
 
-INPUTS = ("input_ids", "input_mask", "input_type_ids")
 OUTPUT = "final_encodes"
 
 
-class TensorFlowEngine(Engine):
+class TensorFlowEngine(GraphEngine):
     """Runs the optimized graph through the API that TensorFlow 1.15 and 2.x share."""
 
     _session: Optional[Any] = None
@@ -43,16 +42,19 @@ class TensorFlowEngine(Engine):
                     "TensorFlow %s can't use GPU %d; check that the CUDA libraries that it was "
                     "built for are installed, or use -cpu" % (tensorflow.__version__, device)
                 )
-        names = {operation.name for operation in graph.get_operations()}
-        self._inputs = {name: _tensor(graph, name) for name in INPUTS if name in names}
+        self._per_token = spec.per_token
+        self._inputs = [
+            operation.name
+            for operation in graph.get_operations()
+            if operation.type == "Placeholder"
+        ]
         self._output = _tensor(graph, OUTPUT)
 
-    def encode(self, features: Features) -> np.ndarray:
+    def _run(self, feeds: Dict[str, np.ndarray]) -> np.ndarray:
         assert self._session is not None
-        arrays = dict(zip(INPUTS, (features.ids, features.mask, features.types)))
-        feeds = {tensor: arrays[name] for name, tensor in self._inputs.items()}
+        fed = {name + ":0": array for name, array in feeds.items()}
         try:
-            vectors: np.ndarray = self._session.run(self._output, feeds)
+            vectors: np.ndarray = self._session.run(self._output, fed)
         except self._tf.errors.OpError as error:
             message = " ".join(str(error).split())  # of many lines
             raise EngineError("TensorFlow failed: %s" % message) from error

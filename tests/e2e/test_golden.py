@@ -63,15 +63,21 @@ def case_flags(case: Dict[str, Any]) -> List[str]:
 # -------------------------------------------------------------------------------- engines
 
 
+def features_of(ids: np.ndarray, types: np.ndarray, mask: np.ndarray) -> Features:
+    """Rows as the reference padded them: to us these are tokens, if masked ones."""
+    tokens = np.stack([ids.ravel(), types.ravel(), mask.ravel()]).astype(np.int32)
+    return Features(tokens, np.full(len(ids), ids.shape[1], np.int32))
+
+
 @contextmanager
-def loaded(name: str, flags: List[str]) -> Iterator[Any]:
+def loaded(name: str, flags: List[str], packed: bool) -> Iterator[Any]:
     """An engine in this process, with the graph for these flags; gives it and its spec."""
     args = get_args_parser().parse_args(flags + port_flags())
     source = read_model(args.model_dir, ckpt_name=args.ckpt_name)
     plan = plan_model(args, source)
     target = engines.ENGINES[name].target
     assert target is not None
-    graph = cache.cached_graph(source, plan.graph, cache.Form(target)).path
+    graph = cache.cached_graph(source, plan.graph, cache.Form(target, packed=packed)).path
     spec = EngineSpec(name, str(graph), plan.dimension, plan.per_token, 1, 0.5)
     engine: Engine = engines.create(name)
     engine.load(spec, -1)
@@ -83,13 +89,16 @@ def loaded(name: str, flags: List[str]) -> Iterator[Any]:
 
 @pytest.mark.usefixtures("own_environment")
 @every_engine
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("case", CASES, ids=[case["file"][:7] for case in CASES])
-def test_engines_give_what_bert_as_service_gave(name: str, case: Dict[str, Any]) -> None:
+def test_engines_give_what_bert_as_service_gave(
+    name: str, case: Dict[str, Any], packed: bool
+) -> None:
     with np.load(str(TF1 / case["file"])) as reference:
         ids, mask, types = (reference[key] for key in ("ids", "mask", "types"))
         expected = reference["vectors"]
-    features = Features(ids, types, mask, np.full(len(ids), ids.shape[1], np.int32))
-    with loaded(name, case_flags(case)) as (engine, spec):
+    features = features_of(ids, types, mask)
+    with loaded(name, case_flags(case), packed) as (engine, spec):
         vectors = compute(engine, features, spec)
     assert vectors.dtype == expected.dtype
     vectors = vectors.reshape(expected.shape)
@@ -98,12 +107,13 @@ def test_engines_give_what_bert_as_service_gave(name: str, case: Dict[str, Any])
 
 @pytest.mark.usefixtures("own_environment")
 @every_engine
-def test_engines_give_the_probabilities_of_a_classifier(name: str) -> None:
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_engines_give_the_probabilities_of_a_classifier(name: str, packed: bool) -> None:
     with np.load(str(CLASSIFIER / "probs.npz")) as reference:
         ids, mask, types = (reference[key] for key in ("ids", "mask", "types"))
         expected = reference["probabilities"]
-    features = Features(ids, types, mask, np.full(len(ids), ids.shape[1], np.int32))
-    with loaded(name, PROBABILITIES) as (engine, spec):
+    features = features_of(ids, types, mask)
+    with loaded(name, PROBABILITIES, packed) as (engine, spec):
         np.testing.assert_allclose(compute(engine, features, spec), expected, rtol=0, atol=1e-5)
 
 

@@ -84,13 +84,20 @@ def test_other_options_make_another_entry(source, store, options):
 
 
 @pytest.mark.parametrize(
-    "form", [Form("pb"), Form("onnx", device="gpu"), Form("onnx", "fp16"), Form("onnx", "fp32")]
+    "form",
+    [
+        Form("pb"),
+        Form("onnx", device="gpu"),
+        Form("onnx", "fp16"),
+        Form("onnx", packed=True),
+        Form("onnx", "fp32"),
+    ],
 )
 def test_another_form_makes_another_entry(source, store, form, monkeypatch):
     asked = []
 
-    def pipeline(precision, target, device):
-        asked.append((precision, target, device))
+    def pipeline(precision, target, device, packed):
+        asked.append((precision, target, device, packed))
         return PIPELINE
 
     monkeypatch.setattr(cache, "pipeline_for", pipeline)
@@ -99,7 +106,7 @@ def test_another_form_makes_another_entry(source, store, form, monkeypatch):
     assert made.hit is (form == Form())
     assert made.path.name == {"onnx": "model.onnx", "pb": "model.pb"}[form.target]
     assert lookup(source, MEAN, form, directory=store) == replace(made, hit=True)
-    assert asked[-1] == (form.precision, form.target, form.device)
+    assert asked[-1] == (form.precision, form.target, form.device, form.packed)
 
 
 @pytest.mark.parametrize("name", ["bert_config.json", DATA])

@@ -337,11 +337,26 @@ def test_dimensions_of_inputs(path):
     write_onnx(graph, path)
     described = {one.name: one.shape for one in session(path).get_inputs()}
     assert described["fixed"] == [2, 3]
-    assert described["open"] == ["batch", "sequence", "dimension_2", 4]
+    assert described["open"] == ["open_0", "open_1", "open_2", 4]
     assert described["scalar"] == []
     feeds = {"fixed": X[:2, :3], "open": X[:, None, None], "any": X, "scalar": np.array(X[0, 0])}
     (value,) = session(path).run(None, feeds)
     assert value.tolist() == (-X).tolist()
+
+
+def test_only_what_is_equal_by_contract_shares_a_name(path):
+    """onnxruntime may give one array's memory to another if their dimensions are named alike."""
+    shapes = {"one": (None,), "other": (None,), "more": (None, None), "input_ids": (None,)}
+    shapes.update(input_mask=(None, None), input_type_ids=(None, None))
+    nodes = [
+        Node(name, "Placeholder", (), {"dtype": FLOAT, "shape": shape})
+        for name, shape in shapes.items()
+    ]
+    write_onnx(Graph([*nodes, Node("out", "Neg", ("one",), {"T": FLOAT})], ["out"]), path)
+    described = {one.name: one.shape for one in session(path).get_inputs()}
+    assert described.pop("input_mask") == described.pop("input_type_ids") == ["batch", "sequence"]
+    names = [name for dimensions in described.values() for name in dimensions]
+    assert len(names) == len(set(names)) == 5
 
 
 def test_tensors_made_on_the_way_never_take_the_name_of_another(path):

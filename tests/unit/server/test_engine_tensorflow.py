@@ -11,7 +11,7 @@ import pytest
 
 from bert_serving.graph_opt.builder import GraphBuilder
 from bert_serving.graph_opt.targets import write
-from bert_serving.server.engines import Features, create, pad
+from bert_serving.server.engines import Features, create
 from bert_serving.server.engines.tensorflow import TensorFlowEngine
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
@@ -37,8 +37,9 @@ def spec_of(path: Path, xla: bool = False) -> EngineSpec:
 
 
 def features_of(ids: List[List[int]]) -> Features:
-    array = np.array(ids, np.int32)
-    return Features(array, array * 0 + 1, array * 0, np.full(len(ids), array.shape[1], np.int32))
+    flat = np.array([one for row in ids for one in row], np.int32)
+    lengths = np.array([len(row) for row in ids], np.int32)
+    return Features(np.stack([flat, flat * 0 + 1, flat * 0]), lengths)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ engine = create("tensorflow")
 engine.load(EngineSpec("tensorflow", sys.argv[1], 3, False, 1, 0.5, xla=True), -1)
 ids = np.array([[0, 1, 2]], np.int32)
 for _ in range(2):
-    vectors = engine.encode(Features(ids, ids, ids, np.array([3])))
+    vectors = engine.encode(Features(np.concatenate([ids, ids, ids]), np.array([3])))
 engine.close()
 json.dump(vectors.tolist(), sys.stdout)
 """
@@ -230,8 +231,6 @@ def test_a_batch_as_the_worker_pads_it(tmp_path: Path) -> None:
     engine = create("tensorflow")
     engine.load(spec_of(write_graph(tmp_path / "model.pb", ["input_ids"])), -1)
     try:
-        packed = np.array([[1, 2, 3], [0, 0, 0], [1, 1, 1]], np.int32)
-        features = pad(packed, np.array([1, 2], np.int32))
-        assert engine.encode(features).tolist() == [[11, 10], [12, 13]]
+        assert engine.encode(features_of([[1], [2, 3]])).tolist() == [[11, 10], [12, 13]]
     finally:
         engine.close()

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -16,12 +17,13 @@ from support import free_ports, port_flags
 from bert_serving.graph_opt.config import BertConfig
 from bert_serving.graph_opt.errors import GraphOptError
 from bert_serving.graph_opt.sources import ModelSource
-from bert_serving.server import engines, preparation
+from bert_serving.server import engines, preparation, tuning
 from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.devices import Gpu, cpu_threads
 from bert_serving.server.errors import StartupError
 from bert_serving.server.preparation import CPU_TOKENS, GPU_TOKENS, check_ports, prepare
-from bert_serving.server.spec import ServiceSpec
+from bert_serving.server.spec import EngineSpec, ServiceSpec
+from bert_serving.server.tuning import Tuning
 
 HF_TINY = Path(__file__).parents[2] / "golden" / "hf" / "hf-tiny"
 
@@ -226,15 +228,76 @@ def test_echo_needs_no_device(machine: Callable[..., None]) -> None:
     assert preparation._devices(parse("-num_worker", "3"), "echo") == (-1, -1, -1)
 
 
+# --------------------------------------------------------------------------------- batches
+
+
+@pytest.fixture
+def large_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineSpec:
+    """An engine whose graph is large enough for batches to be measured."""
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    monkeypatch.setattr(tuning, "LEAST_BYTES", 1)
+    return EngineSpec("onnxruntime", str(tmp_path / "model.onnx"), 8, False, 2, 0.5)
+
+
+@pytest.mark.parametrize(("device", "tokens"), [(-1, CPU_TOKENS), (0, GPU_TOKENS)])
+def test_batches_of_small_graphs_are_not_measured(
+    device: int, tokens: int, tmp_path: Path, log: Any
+) -> None:
+    (tmp_path / "graph").write_bytes(b"small")
+    small = EngineSpec("onnxruntime", str(tmp_path / "graph"), 8, False, 2, 0.5)
+    assert preparation._tuning(small, device, 512) == Tuning(small.graph, tokens)
+    assert preparation._tuning(replace(small, graph=None), device, 512) == Tuning(None, tokens)
+    assert log.text == ""
+
+
+def test_batches_are_measured_by_a_process_of_their_own(
+    large_graph: EngineSpec, program: Callable[[str], None], log: Any
+) -> None:
+    program(
+        "import json, sys\n"
+        "order = json.load(sys.stdin)\n"
+        "keys = sorted(order['engine']), order['device'], order['max_length']\n"
+        "json.dump({'graph': repr(keys), 'token_budget': 384, 'seconds': [[384, 0.5]]}, sys.stdout)"
+    )
+    keys = sorted(asdict(large_graph)), -1, 512
+    assert preparation._tuning(large_graph, -1, 512) == Tuning(repr(keys), 384, ((384, 0.5),))
+    assert "info: batches: about 384 tokens each, measured (" in log.text
+
+
+def test_what_was_measured_before_is_taken(
+    large_graph: EngineSpec, monkeypatch: pytest.MonkeyPatch, log: Any
+) -> None:
+    found = Tuning("/own/form", 768)
+    monkeypatch.setattr(tuning, "lookup", lambda spec, device, max_length: found)
+    assert preparation._tuning(large_graph, -1, 512) is found
+    assert "info: batches: about 768 tokens each, cached (" in log.text
+
+
 @pytest.mark.parametrize(
-    ("devices", "tokens"), [((-1, -1), CPU_TOKENS), ((0, 1), GPU_TOKENS), ((0, -1), CPU_TOKENS)]
+    ("code", "message"),
+    [
+        (
+            'print(\'{"error": "the engine is broken"}\'); raise SystemExit(1)',
+            r"^the engine is broken$",
+        ),
+        ("raise SystemExit(7)", "ended with status 7; is there enough memory to run"),
+    ],
 )
-def test_tokens_of_a_batch_depend_on_the_devices(devices: Tuple[int, ...], tokens: int) -> None:
+def test_an_engine_that_cannot_be_measured(
+    code: str, message: str, large_graph: EngineSpec, program: Callable[[str], None]
+) -> None:
+    program(code)
+    with pytest.raises(StartupError, match=message):
+        preparation._tuning(large_graph, -1, 512)
+
+
+def test_a_service_runs_what_was_tuned() -> None:
     args = parse("-engine", "echo", "-num_worker", "2")
     plan = preparation.plan_echo(args)
-    spec = preparation._spec(args, plan, "m", None, "onnxruntime", "/graph", devices, {})
-    assert (spec.token_budget, spec.devices) == (tokens, devices)
-    assert spec.engine.graph == "/graph"
+    engine = EngineSpec("onnxruntime", "/graph", 8, False, 1, 0.5)
+    fitted = Tuning("/own/form", 384)
+    spec = preparation._spec(args, plan, "m", None, engine, fitted, (-1, -1), {})
+    assert (spec.token_budget, spec.engine) == (384, replace(engine, graph="/own/form"))
 
 
 # ---------------------------------------------------------------------- what may be missing
@@ -292,8 +355,8 @@ def test_the_engine_s_own_kind_of_graph(tmp_path: Path, monkeypatch: pytest.Monk
         chosen = [spec.config[name] for name in ("engine", "precision", "fp16")]
         assert chosen == [engine, "fp16", True]
     assert [order["form"] for order in orders] == [
-        {"target": "onnx", "precision": "fp16", "device": "cpu"},
-        {"target": "pb", "precision": "fp16", "device": "cpu"},
+        {"target": "onnx", "precision": "fp16", "device": "cpu", "packed": True},
+        {"target": "pb", "precision": "fp16", "device": "cpu", "packed": True},
     ]
 
 

@@ -5,7 +5,7 @@ from typing import Any, List, Tuple
 import numpy as np
 import pytest
 
-from bert_serving.server.engines import Engine, Features, pad
+from bert_serving.server.engines import Engine, Features
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
 from bert_serving.server.worker import WARM_UP, compute, warm_up
@@ -23,7 +23,7 @@ class Recorder(Engine):
 
     def encode(self, features: Features) -> np.ndarray:
         self.asked.append(features)
-        return np.zeros(features.ids.shape[:1] + (2,)) if self.answer is None else self.answer
+        return np.zeros((features.rows, 2)) if self.answer is None else self.answer
 
     def close(self) -> None:
         raise NotImplementedError
@@ -31,43 +31,39 @@ class Recorder(Engine):
 
 def two_rows() -> Features:
     """One of three tokens and one of a single token."""
-    return pad(np.array([[5, 6, 7, 8], [0] * 4, [1] * 4], np.int32), np.array([3, 1], np.int32))
+    tokens = np.array([[5, 6, 7, 8], [0] * 4, [1] * 4], np.int32)
+    return Features(tokens, np.array([3, 1], np.int32))
 
 
 def spec(dimension: int, per_token: bool) -> EngineSpec:
     return EngineSpec("echo", None, dimension, per_token, threads=1, gpu_memory_fraction=0.5)
 
 
-def test_vectors_of_texts_are_handed_on() -> None:
-    answer = np.arange(8.0).reshape(2, 4)
-    engine = Recorder(answer)
-    assert compute(engine, two_rows(), spec(4, per_token=False)) is answer
-    assert engine.asked[0].ids.tolist() == [[5, 6, 7], [8, 0, 0]]
-
-
-def test_vectors_of_tokens_are_handed_on_without_those_of_the_padding() -> None:
-    answer = np.arange(12.0).reshape(2, 3, 2)
-    vectors = compute(Recorder(answer), two_rows(), spec(2, per_token=True))
-    np.testing.assert_array_equal(vectors, [[0, 1], [2, 3], [4, 5], [6, 7]])
+@pytest.mark.parametrize(("per_token", "count"), [(False, 2), (True, 4)])
+def test_vectors_are_handed_on(per_token: bool, count: int) -> None:
+    answer = np.zeros((count, 3))
+    engine, features = Recorder(answer), two_rows()
+    assert compute(engine, features, spec(3, per_token)) is answer
+    assert engine.asked == [features]
 
 
 @pytest.mark.parametrize(
     ("shape", "per_token"),
     [
-        ((2, 4), True),
-        ((2, 3, 4), False),
-        ((1, 4), False),
-        ((3, 4), False),
-        ((2, 4, 4), True),
-        ((2,), True),
-        ((2, 5), False),
+        ((2, 5), True),
+        ((4, 5), False),
+        ((1, 5), False),
+        ((3, 5), False),
         ((2, 3, 5), True),
+        ((4,), True),
+        ((2, 6), False),
+        ((4, 6), True),
     ],
 )
 def test_a_wrong_shape_is_an_error(shape: Tuple[int, ...], per_token: bool) -> None:
-    expected = (2, 3, 4) if per_token else (2, 4)
+    expected = (4, 5) if per_token else (2, 5)
     with pytest.raises(EngineError) as raised:
-        compute(Recorder(np.zeros(shape)), two_rows(), spec(4, per_token))
+        compute(Recorder(np.zeros(shape)), two_rows(), spec(5, per_token))
     assert "of shape %s, not %s" % (shape, expected) in str(raised.value)
 
 
@@ -75,6 +71,6 @@ def test_a_wrong_shape_is_an_error(shape: Tuple[int, ...], per_token: bool) -> N
 def test_warming_up_keeps_to_the_longest_sequence(max_length: int, lengths: List[int]) -> None:
     engine = Recorder()
     warm_up(engine, max_length)
-    assert [features.ids.shape for features in engine.asked] == [
-        (rows, length) for (rows, _), length in zip(WARM_UP, lengths)
+    assert [features.lengths.tolist() for features in engine.asked] == [
+        [length] * rows for (rows, _), length in zip(WARM_UP, lengths)
     ]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Callable, Dict, List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_serving.server.calibration import (
+    CPU_BUDGETS,
+    GPU_BUDGETS,
+    LEAST_ROUNDS,
+    LEAST_TRIED,
+    LONGEST,
+    SECONDS,
+    choose,
+    measure,
+)
+
+DURATIONS = st.floats(1e-3, 10)
+
+
+class Machine:
+    """Its clock goes on only while it runs a batch; ``seconds`` are those of a number of tokens."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self.now = 0.0
+        self.ran: List[int] = []
+        self._seconds = seconds
+
+    def run(self, tokens: int) -> None:
+        self.ran.append(tokens)
+        self.now += self._seconds(tokens)
+
+    def clock(self) -> float:
+        return self.now
+
+
+def measured(machine: Machine, budgets: tuple = CPU_BUDGETS) -> Dict[int, List[float]]:
+    return measure(machine.run, budgets, machine.clock)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({256: 0.10, 512: 0.2, 1024: 0.4}, 256),  # all the same
+        ({256: 0.10, 512: 0.16, 1024: 0.32}, 512),  # the smaller of two that are the fastest
+        ({256: 0.10, 512: 0.16, 1024: 0.30}, 1024),
+        ({256: 0.10, 512: 0.16, 1024: 0.315}, 512),  # within 3 % of the fastest
+        ({512: 0.16}, 512),
+    ],
+)
+def test_the_smallest_that_is_about_as_fast_as_the_fastest(
+    seconds: Dict[int, float], chosen: int
+) -> None:
+    assert choose({tokens: [each] for tokens, each in seconds.items()}) == chosen
+
+
+@given(
+    seconds=st.dictionaries(st.sampled_from(CPU_BUDGETS), DURATIONS, min_size=1),
+    noise=st.lists(st.floats(0, 5), min_size=1, max_size=5),
+)
+def test_what_disturbs_some_runs_changes_nothing(
+    seconds: Dict[int, float], noise: List[float]
+) -> None:
+    quiet = {tokens: [each] for tokens, each in seconds.items()}
+    noisy = {tokens: [each + extra for extra in [*noise, 0.0]] for tokens, each in seconds.items()}
+    assert choose(noisy) == choose(quiet)
+
+
+@given(seconds=st.dictionaries(st.sampled_from(GPU_BUDGETS), DURATIONS, min_size=1))
+def test_little_is_lost(seconds: Dict[int, float]) -> None:
+    chosen = choose({tokens: [each] for tokens, each in seconds.items()}, slack=0.03)
+    best = max(tokens / each for tokens, each in seconds.items())
+    assert chosen / seconds[chosen] >= 0.97 * best
+
+
+def test_sizes_take_turns_after_a_run_that_does_not_count() -> None:
+    machine = Machine(lambda tokens: tokens / 1000)
+    samples = measured(machine)
+    assert machine.ran[:4] == [256, 256, 512, 256]
+    assert samples == {256: [pytest.approx(0.256)] * 3, 512: [pytest.approx(0.512)] * 3}
+
+
+def test_a_fast_machine_tries_all_sizes_for_the_time_there_is() -> None:
+    machine = Machine(lambda tokens: tokens / 1e6)
+    samples = measured(machine)
+    assert tuple(samples) == CPU_BUDGETS
+    assert len({len(seconds) for seconds in samples.values()}) == 1
+    assert SECONDS <= machine.now < SECONDS + 2 * sum(CPU_BUDGETS) / 1e6
+
+
+def test_a_slow_machine_tries_a_few_sizes_a_few_times() -> None:
+    machine = Machine(lambda tokens: tokens / 50)
+    samples = measured(machine)
+    assert tuple(samples) == CPU_BUDGETS[:LEAST_TRIED]
+    assert {len(seconds) for seconds in samples.values()} == {LEAST_ROUNDS}
+
+
+@given(speed=st.floats(100, 1e5))
+def test_no_batch_takes_long_but_those_that_are_tried_in_any_case(speed: float) -> None:
+    machine = Machine(lambda tokens: tokens / speed)
+    for tokens in list(measured(machine))[LEAST_TRIED:]:
+        assert tokens / speed <= LONGEST * 1.001
+
+
+@given(
+    base=st.floats(1e-4, 1e-3), start=st.floats(0, 0.2), cache=st.sampled_from((512, 1024, 4096))
+)
+def test_the_choice_suits_the_machine(base: float, start: float, cache: int) -> None:
+    """A batch costs something in itself, and its tokens more beyond what a cache holds."""
+
+    def seconds(tokens: int) -> float:
+        return start + tokens * base + max(0, tokens - cache) * base / 2
+
+    samples = measured(Machine(seconds))
+    chosen = choose(samples)
+    assert chosen / seconds(chosen) >= 0.97 * max(tokens / seconds(tokens) for tokens in samples)
