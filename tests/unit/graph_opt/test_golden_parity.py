@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from unit.graph_opt.engines import run_onnx as run_in_onnx
+from unit.graph_opt.engines import run_tensorflow
 from unit.graph_opt.support import (
     CASES,
     GOLDEN,
@@ -18,8 +20,9 @@ from unit.graph_opt.support import (
 )
 
 from bert_serving.graph_opt.interpreter import inference_feeds, run
-from bert_serving.graph_opt.pipeline import GraphOptions, build, optimize
+from bert_serving.graph_opt.pipeline import GraphOptions, build, optimize, pipeline_for
 from bert_serving.graph_opt.sources import read_model
+from bert_serving.graph_opt.sources.tf_graph import read_tf_graph
 from bert_serving.graph_opt.targets.onnx import write_onnx
 
 
@@ -88,3 +91,29 @@ def test_the_pooler_is_that_of_transformers(hugging_face, transformers_results, 
     assert_close(run(optimized, feeds)["final_encodes"], transformers_results["pooler"])
     actual = run_onnx(optimized, tmp_path / "model.onnx", feeds)
     assert_close(actual, transformers_results["pooler"])
+
+
+TRAINING_OPERATIONS = ("Random", "Variable", "VarHandle", "Assign", "Save", "Restore", "Apply")
+
+
+@pytest.mark.parametrize("engine", [run_in_onnx, run_tensorflow])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_engines_give_the_probabilities_of_a_training_graph(engine, precision, tmp_path):
+    graph = read_tf_graph(
+        GOLDEN / "tf1-tiny" / "classifier" / "model.ckpt-7.meta",
+        ["input_ids", "input_mask", "segment_ids"],
+        ["loss/probabilities"],
+    )
+    target = "onnx" if engine is run_in_onnx else "pb"
+    optimized, _ = optimize(graph, pipeline_for(precision, target))
+    left = {node.op for node in optimized}
+    assert not [op for op in left if op.startswith(TRAINING_OPERATIONS) or "Grad" in op]
+    assert not [node.name for node in optimized if "adam" in node.name.lower()]
+    with np.load(str(GOLDEN / "tf1-tiny" / "classifier" / "probs.npz")) as data:
+        ids, mask, types = [np.asarray(data[name], np.int32) for name in ("ids", "mask", "types")]
+        expected = data["probabilities"]
+    feeds = {"input_ids": ids, "input_mask": mask, "segment_ids": types}
+    (actual,) = engine(optimized, tmp_path / "model", feeds).values()
+    # What is too small to be worth 8 bits stays in float32; 16 bits begin at 1,024 elements.
+    limit = {"fp32": 1e-5, "fp16": 1e-2, "int8": 1e-5}[precision]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=limit)
