@@ -1,8 +1,10 @@
 """``-engine_only``: what the bare engine can do, and how much of that the service leaves.
 
-The bare engine runs the same optimized graph in this process, with as many threads as all workers
-together, on batches of equal lengths that are ready made. Its best batch size is looked for. Then
-engine and service take turns, so that a machine that gets slower meanwhile slows down both.
+The bare engine runs in this process, with as many threads as all workers together, on batches of
+equal lengths that are ready made. Its graph is optimized as the service's is, but takes padded
+batches: there is no padding, and so none of the work of leaving it out. Its best batch size is
+looked for. Then engine and service take turns, so that a machine that gets slower meanwhile slows
+down both.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from bert_serving.benchmarks.closed import ClosedLoad, closed_loop
 from bert_serving.benchmarks.errors import BenchmarkError
 from bert_serving.benchmarks.progress import Progress
 from bert_serving.benchmarks.results import Cell, Figure, Outcome, Series, Table
-from bert_serving.benchmarks.service import Subject, own_server
+from bert_serving.benchmarks.service import Subject, own_server, prepared
 from bert_serving.server.engines import Engine, Features, create
 from bert_serving.server.model_flags import AUTO
 
@@ -78,7 +80,8 @@ def run(args: argparse.Namespace, progress: Progress) -> Outcome:
                 "-lengths can be from 3 to %d tokens with this model and -max_seq_len, but are %s"
                 % (subject.longest, " ".join(map(str, lengths)))
             )
-        spec = replace(subject.spec.engine, threads=subject.spec.engine.threads * args.num_worker)
+        bare = prepared(args, packed=False, **changes).engine
+        spec = replace(bare, threads=bare.threads * args.num_worker)
         engine = create(spec.name)
         engine.load(spec, subject.spec.devices[0])
         try:

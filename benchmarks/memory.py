@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, progress: Progress) -> Outcome:
     """Measure every shape. Raises BenchmarkError."""
     if args.connect is not None:
         raise BenchmarkError("-memory measures an engine on this machine: leave out -connect")
-    changes = {"max_seq_len": None} if args.max_seq_len is AUTO else {}
+    changes: Dict[str, Any] = {"max_seq_len": None} if args.max_seq_len is AUTO else {}
     spec = prepared(args, **changes)
     if max(spec.devices) >= 0:
         raise BenchmarkError(

@@ -100,10 +100,13 @@ def _subject(target: Target, spec: ServiceSpec, config: Dict[str, Any]) -> Subje
     return Subject(target, vocabulary, tokenizer, spec.tokenizer.max_length, config, spec)
 
 
-def prepared(args: argparse.Namespace, **changes: Any) -> ServiceSpec:
-    """A service as it would run, its graph made, but not started. Raises BenchmarkError."""
+def prepared(args: argparse.Namespace, packed: bool = True, **changes: Any) -> ServiceSpec:
+    """A service as it would run, its graph made, but not started. Raises BenchmarkError.
+
+    With ``packed=False`` its graph is one for padded batches.
+    """
     with _server_errors():
-        return prepare(server_args(args, **changes))
+        return prepare(server_args(args, **changes), packed)
 
 
 def model_limits(args: argparse.Namespace) -> Optional[ModelLimits]:

@@ -56,8 +56,11 @@ _GPU_REMEDIES = {
 }
 
 
-def prepare(args: argparse.Namespace) -> ServiceSpec:
+def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
     """Resolve everything that the user left open and make the graph ready.
+
+    ``packed``: whether the graph is to be one for batches without padding; the other is there to
+    compare with.
 
     Raises StartupError or graph_opt's errors, whose messages are for the user.
     """
@@ -83,7 +86,7 @@ def prepare(args: argparse.Namespace) -> ServiceSpec:
         vocabulary = str(source.vocab_file)
         target = engines.ENGINES[engine].target
         if target is not None:
-            form = cache.Form(target, precision, "gpu" if on_gpu else "cpu", packed=True)
+            form = cache.Form(target, precision, "gpu" if on_gpu else "cpu", packed)
             graph = str(_graph(args, source, plan, form))
     engine_spec = EngineSpec(
         engine,

@@ -17,6 +17,7 @@ import numpy as np
 from bert_serving.graph_opt.files import atomic_write
 from bert_serving.server import engines
 from bert_serving.server.calibration import (
+    CLOCKS,
     CPU_BUDGETS,
     GPU_BUDGETS,
     ROW_LENGTH,
@@ -76,11 +77,11 @@ def tune(spec: EngineSpec, device: int, max_length: int) -> Tuning:
     engine.load(replace(spec, graph=graph), device)
     try:
         length = min(ROW_LENGTH, max_length)
-        budgets = CPU_BUDGETS if device < 0 else GPU_BUDGETS
-        samples = measure(lambda tokens: _run(engine, tokens, length), budgets)
+        budgets, clocks = (CPU_BUDGETS, CLOCKS) if device < 0 else (GPU_BUDGETS, CLOCKS[:1])
+        samples = measure(lambda tokens: _run(engine, tokens, length), budgets, clocks)
     finally:
         engine.close()
-    seconds = tuple((tokens, min(several)) for tokens, several in samples.items())
+    seconds = tuple((tokens, min(several)[0]) for tokens, several in samples.items())
     tuning = Tuning(graph, choose(samples), seconds)
     atomic_write(_path(spec, device, max_length), json.dumps(asdict(tuning), indent=1))
     return tuning

@@ -13,6 +13,7 @@ from bert_serving.server.calibration import (
     LEAST_TRIED,
     LONGEST,
     SECONDS,
+    Reading,
     choose,
     measure,
 )
@@ -36,8 +37,13 @@ class Machine:
         return self.now
 
 
-def measured(machine: Machine, budgets: tuple = CPU_BUDGETS) -> Dict[int, List[float]]:
-    return measure(machine.run, budgets, machine.clock)
+def measured(machine: Machine) -> Dict[int, List[Reading]]:
+    return measure(machine.run, CPU_BUDGETS, (machine.clock,))
+
+
+def once(seconds: Dict[int, float]) -> Dict[int, List[Reading]]:
+    """One run of each, by one clock."""
+    return {tokens: [(each,)] for tokens, each in seconds.items()}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,7 @@ def measured(machine: Machine, budgets: tuple = CPU_BUDGETS) -> Dict[int, List[f
 def test_the_smallest_that_is_about_as_fast_as_the_fastest(
     seconds: Dict[int, float], chosen: int
 ) -> None:
-    assert choose({tokens: [each] for tokens, each in seconds.items()}) == chosen
+    assert choose(once(seconds)) == chosen
 
 
 @given(
@@ -63,14 +69,29 @@ def test_the_smallest_that_is_about_as_fast_as_the_fastest(
 def test_what_disturbs_some_runs_changes_nothing(
     seconds: Dict[int, float], noise: List[float]
 ) -> None:
-    quiet = {tokens: [each] for tokens, each in seconds.items()}
-    noisy = {tokens: [each + extra for extra in [*noise, 0.0]] for tokens, each in seconds.items()}
-    assert choose(noisy) == choose(quiet)
+    noisy = {
+        tokens: [(each + extra,) for extra in [*noise, 0.0]] for tokens, each in seconds.items()
+    }
+    assert choose(noisy) == choose(once(seconds))
+
+
+@pytest.mark.parametrize(
+    ("readings", "chosen"),
+    [
+        ({256: (0.10, 0.20), 512: (0.21, 0.36)}, 512),  # the machine was busy with something else
+        ({256: (0.13, 0.20), 512: (0.20, 0.40)}, 512),  # cores that wait for each other
+        ({256: (0.10, 0.20), 512: (0.20, 0.40)}, 256),  # both are content with the smaller
+        ({256: (0.10, 0.20), 512: (0.24, 0.40)}, 256),
+        ({256: (0.001, 0.0), 512: (0.001, 0.0)}, 512),  # a clock that stood still
+    ],
+)
+def test_both_clocks_count(readings: Dict[int, Reading], chosen: int) -> None:
+    assert choose({tokens: [reading] for tokens, reading in readings.items()}) == chosen
 
 
 @given(seconds=st.dictionaries(st.sampled_from(GPU_BUDGETS), DURATIONS, min_size=1))
 def test_little_is_lost(seconds: Dict[int, float]) -> None:
-    chosen = choose({tokens: [each] for tokens, each in seconds.items()}, slack=0.03)
+    chosen = choose(once(seconds), slack=0.03)
     best = max(tokens / each for tokens, each in seconds.items())
     assert chosen / seconds[chosen] >= 0.97 * best
 
@@ -79,7 +100,7 @@ def test_sizes_take_turns_after_a_run_that_does_not_count() -> None:
     machine = Machine(lambda tokens: tokens / 1000)
     samples = measured(machine)
     assert machine.ran[:4] == [256, 256, 512, 256]
-    assert samples == {256: [pytest.approx(0.256)] * 3, 512: [pytest.approx(0.512)] * 3}
+    assert samples == {256: [pytest.approx((0.256,))] * 3, 512: [pytest.approx((0.512,))] * 3}
 
 
 def test_a_fast_machine_tries_all_sizes_for_the_time_there_is() -> None:

@@ -57,11 +57,11 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return made
 
 
-def one_of_each(run: Any, budgets: Any) -> Any:
+def one_of_each(run: Any, budgets: Any, clocks: Any) -> Any:
     """No time is measured."""
     for tokens in budgets:
         run(tokens)
-    return {tokens: [0.001 * tokens] for tokens in budgets}
+    return {tokens: [(0.001 * tokens,) * len(clocks)] for tokens in budgets}
 
 
 def spec_of(graph: Path, **changes: Any) -> EngineSpec:
