@@ -22,6 +22,7 @@ from bert_serving.graph_opt.passes.first_row import first_row
 from bert_serving.graph_opt.passes.fold_constants import fold_constants
 from bert_serving.graph_opt.passes.freeze import freeze
 from bert_serving.graph_opt.passes.fuse_qkv import fuse_qkv
+from bert_serving.graph_opt.passes.gather_heads import gather_heads
 from bert_serving.graph_opt.passes.gelu import gelu
 from bert_serving.graph_opt.passes.identities import remove_identities
 from bert_serving.graph_opt.passes.layer_norm import layer_norm
@@ -141,7 +142,8 @@ def pipeline_for(
     if packed:
         # Behind those that look for attention on padded rows, before what reads no shapes.
         place = [name for name, _ in PIPELINE].index("fuse_qkv")
-        passes = PIPELINE[:place] + (("unpad", unpad),) + PIPELINE[place:]
+        fused = ("unpad", unpad), PIPELINE[place], ("gather_heads", gather_heads)
+        passes = PIPELINE[:place] + fused + PIPELINE[place + 1 :]
     return passes + _precision_passes(precision, target, device)
 
 
