@@ -7,12 +7,13 @@ ConnectionFailed here and nowhere else.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import List, Optional, Sequence
 
 import zmq
 
-from bert_serving.client import multipart
+from bert_serving.client import contexts, multipart
 from bert_serving.client.errors import ConnectionFailed
 from bert_serving.client.frames import Frame
 
@@ -20,6 +21,8 @@ __all__ = ["Connection"]
 
 #: zmq_poll takes a C long, which has 32 bits on some platforms.
 _MAX_POLL_MS = 2**31 - 1
+#: For addresses inside the process, which clients share.
+_numbers = itertools.count()
 
 
 class Connection:
@@ -38,7 +41,8 @@ class Connection:
                 raise ValueError("%s must be between 1 and 65535, but is %r" % (name, value))
         is_ipv6 = ":" in ip
         host = "[%s]" % ip.strip("[]") if is_ipv6 else ip
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = contexts.acquire()
+        self._is_closed = False
         self._sockets: List[zmq.Socket[bytes]] = []
         try:
             self._sender = self._open(zmq.PUSH, is_ipv6)
@@ -49,9 +53,10 @@ class Connection:
             # A socket must not be closed while another thread polls it: close() wakes that
             # thread first, through a pair of sockets inside the process.
             self._woken = self._open(zmq.PAIR)
-            self._woken.bind("inproc://wake")
+            inside = "inproc://wake-%d" % next(_numbers)
+            self._woken.bind(inside)
             self._waker = self._open(zmq.PAIR)
-            self._waker.connect("inproc://wake")
+            self._waker.connect(inside)
         except zmq.ZMQError as error:
             self.close()
             raise ConnectionFailed("can't connect to %s: %s" % (self.server, error)) from error
@@ -101,6 +106,9 @@ class Connection:
 
     def close(self) -> None:
         """Close the sockets; doesn't wait for what is still to be sent. Safe to call twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for socket in self._sockets:
             socket.close()
-        self._context.term()
+        contexts.release()
