@@ -1,8 +1,10 @@
-"""How many tokens a batch should have: found by a short measurement of the engine.
+"""How many tokens a batch should have, and how many batches be computed at a time: found by a short
+measurement of the engine.
 
 On a CPU a batch of few tokens leaves its arithmetic waiting for weights, and one of many falls out
 of its caches; on a GPU it takes many tokens to keep it busy. Small batches are better to share:
-a short request waits for less. So the smallest is taken that is about as fast as the fastest.
+a short request waits for less. So of those about as fast as the fastest, the one is taken that ends
+soonest.
 
 The time that passes counts, and on a CPU also the time that its cores are busy: where other
 programs run meanwhile, the former says little.
@@ -13,7 +15,7 @@ Pure but for the clocks, which may be replaced.
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 __all__ = [
     "CLOCKS",
@@ -21,8 +23,10 @@ __all__ = [
     "GPU_BUDGETS",
     "ROW_LENGTH",
     "Reading",
+    "Shape",
     "choose",
     "measure",
+    "shapes",
 ]
 
 Clock = Callable[[], float]
@@ -38,53 +42,67 @@ GPU_BUDGETS = (2048, 4096, 8192, 16384, 32768)
 #: Tokens of each row of these, unless the model takes fewer.
 ROW_LENGTH = 32
 #: So many sizes are tried in any case, more while a batch takes less than LONGEST seconds.
-LEAST_TRIED, LONGEST = 2, 0.7
+LEAST_TRIED, LONGEST = 2, 0.35
 #: Rounds go on for so many seconds, but there are a few at least: a machine may be busy with
 #: something else for a moment.
 SECONDS, LEAST_ROUNDS = 1.5, 3
-#: What throughput may be lost for a smaller batch.
+#: What throughput may be lost for a batch that ends sooner.
 SLACK = 0.03
 
 
+class Shape(NamedTuple):
+    """``streams`` batches of ``tokens`` tokens each, computed at a time."""
+
+    streams: int
+    tokens: int
+
+
+def shapes(budgets: Sequence[int], streams: int) -> List[Shape]:
+    """What is tried on a device that can compute so many batches at a time."""
+    return [Shape(one, tokens) for one in sorted({1, streams}) for tokens in budgets]
+
+
 def measure(
-    run: Callable[[int], object], budgets: Sequence[int], clocks: Sequence[Clock] = CLOCKS
-) -> Dict[int, List[Reading]]:
-    """What each clock says ``run(tokens)`` takes for the first few budgets, measured in turns."""
-    run(budgets[0])  # the first run of all lays out memory
-    samples: Dict[int, List[Reading]] = {}
+    run: Callable[[Shape], object], tried: Sequence[Shape], clocks: Sequence[Clock] = CLOCKS
+) -> Dict[Shape, List[Reading]]:
+    """What each clock says ``run`` takes for the first few sizes, measured in turns."""
+    run(tried[0])  # the first run of all lays out memory
+    samples: Dict[Shape, List[Reading]] = {}
     began = clocks[0]()
-    for tokens in budgets:
-        if len(samples) >= LEAST_TRIED:
-            last = max(samples)
-            if samples[last][0][0] * tokens / last > LONGEST:
-                break
-        samples[tokens] = [_reading(run, tokens, clocks)]
+    for shape in tried:
+        smaller = [one for one in samples if one.streams == shape.streams]
+        if len(smaller) >= LEAST_TRIED:
+            last = max(smaller)
+            if samples[last][0][0] * shape.tokens / last.tokens > LONGEST:
+                continue
+        samples[shape] = [_reading(run, shape, clocks)]
     rounds = 1
     while rounds < LEAST_ROUNDS or clocks[0]() - began < SECONDS:
-        for tokens, readings in samples.items():
-            readings.append(_reading(run, tokens, clocks))
+        for shape, readings in samples.items():
+            readings.append(_reading(run, shape, clocks))
         rounds += 1
     return samples
 
 
-def choose(samples: Mapping[int, Sequence[Reading]], slack: float = SLACK) -> int:
-    """The smallest budget whose tokens per second are within ``slack`` of the most, by each clock.
+def choose(samples: Mapping[Shape, Sequence[Reading]], slack: float = SLACK) -> Shape:
+    """Of those whose tokens per second are within ``slack`` of the most, by each clock, the one
+    that ends soonest.
 
-    Of each budget the fastest run counts: what disturbs a run makes it slower, never faster. If the
-    clocks agree on none, the last one decides: a larger batch never makes worse use of more cores.
+    Of each the fastest run counts: what disturbs a run makes it slower, never faster. If the
+    clocks agree on none, the last one decides.
     """
-    enough: List[Set[int]] = []
+    enough: List[Set[Shape]] = []
     for clock in range(len(next(iter(samples.values()))[0])):
-        speeds = {
-            tokens: tokens / max(TICK, min(reading[clock] for reading in readings))
-            for tokens, readings in samples.items()
-        }
+        best = {shape: max(TICK, min(one[clock] for one in samples[shape])) for shape in samples}
+        speeds = {shape: shape.streams * shape.tokens / best[shape] for shape in samples}
         least = (1 - slack) * max(speeds.values())
-        enough.append({tokens for tokens, speed in speeds.items() if speed >= least})
-    return min(set.intersection(*enough) or enough[-1])
+        enough.append({shape for shape, speed in speeds.items() if speed >= least})
+    candidates = set.intersection(*enough) or enough[-1]
+    # Streams suffer less than threads that share a batch if other programs run, too.
+    return min(candidates, key=lambda shape: (shape.streams * shape.tokens, -shape.streams))
 
 
-def _reading(run: Callable[[int], object], tokens: int, clocks: Sequence[Clock]) -> Reading:
+def _reading(run: Callable[[Shape], object], shape: Shape, clocks: Sequence[Clock]) -> Reading:
     began = [clock() for clock in clocks]
-    run(tokens)
+    run(shape)
     return tuple(clock() - start for clock, start in zip(clocks, began))

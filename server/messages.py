@@ -84,9 +84,10 @@ class Ready:
     """A worker can hold ``credits`` batches at a time."""
 
     credits: int
+    streams: int = 1
 
     def frames(self) -> List[Any]:
-        return [_json(b"y", credits=self.credits)]
+        return [_json(b"y", credits=self.credits, streams=self.streams)]
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,15 @@ logger = logging.getLogger(__name__)
 #: Tokens of a batch where nothing was measured: on CPUs what stays in the cache, on GPUs what keeps
 #: them busy.
 CPU_TOKENS, GPU_TOKENS = 1024, 16384
-#: Batches that a worker holds unless -prefetch_size is named: one running, one ready.
+#: A token costs the echo engine next to nothing, a batch costs the service something.
+ECHO_TOKENS = 16384
+#: Batches that a worker holds for each of its streams unless -prefetch_size is named: one running,
+#: one ready.
 CREDITS = 2
+
+#: What a token of padding costs, a real one being 1: where batches are packed, only attention and
+#: what lies around it pay for it. See docs/scheduling.md.
+PADDING_WEIGHTS = {"echo": 0.0, "packed": 0.15, "padded": 1.0}
 
 _GPU_REMEDIES = {
     "onnxruntime": (
@@ -101,7 +108,10 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
     config = reported_config(
         args, plan, engine=engine, precision=precision, fp16=precision == "fp16"
     )
-    return _spec(args, plan, model, vocabulary, engine_spec, fitted, devices, config)
+    padding_weight = PADDING_WEIGHTS["echo" if graph is None else "packed" if packed else "padded"]
+    return _spec(
+        args, plan, model, vocabulary, engine_spec, fitted, padding_weight, devices, config
+    )
 
 
 def check_ports(args: argparse.Namespace) -> None:
@@ -210,7 +220,9 @@ def _optimize(order: Dict[str, Any]) -> Path:
 
 def _tuning(engine: EngineSpec, device: int, max_length: int) -> Tuning:
     """The graph's form and the batches' size for this machine: found before, or else now."""
-    if engine.graph is None or not tuning.is_worth_it(Path(engine.graph)):
+    if engine.graph is None:
+        return Tuning(None, ECHO_TOKENS)
+    if not tuning.is_worth_it(Path(engine.graph)):
         return Tuning(engine.graph, CPU_TOKENS if device < 0 else GPU_TOKENS)
     with stage(logger, "batches") as current:
         found = tuning.lookup(engine, device, max_length)
@@ -222,7 +234,8 @@ def _tuning(engine: EngineSpec, device: int, max_length: int) -> Tuning:
                 raise StartupError(answer["error"])
             found = Tuning.from_json(answer)
             how = "measured"
-        current.remark("about %d tokens each" % found.token_budget)
+        at_a_time = "" if found.streams == 1 else ", %d at a time" % found.streams
+        current.remark("about %d tokens each%s" % (found.token_budget, at_a_time))
         current.remark(how)
     return found
 
@@ -260,6 +273,7 @@ def _spec(
     vocabulary: Optional[str],
     engine: EngineSpec,
     fitted: Tuning,
+    padding_weight: float,
     devices: Tuple[int, ...],
     config: Dict[str, Any],
 ) -> ServiceSpec:
@@ -269,15 +283,17 @@ def _spec(
         port_out=args.port_out,
         num_worker=args.num_worker,
         devices=devices,
-        credits=CREDITS if args.prefetch_size is AUTO else 1 + args.prefetch_size,
+        credits=fitted.streams
+        * (CREDITS if args.prefetch_size is AUTO else 1 + args.prefetch_size),
         max_batch_size=args.max_batch_size,
         token_budget=fitted.token_budget,
+        padding_weight=padding_weight,
         priority_batch_size=args.priority_batch_size,
         show_tokens=args.show_tokens_to_client,
         vocabulary=vocabulary,
         tokenizer=plan.tokenizer,
         fixed_length=plan.fixed_length,
-        engine=replace(engine, graph=fitted.graph),
+        engine=replace(engine, graph=fitted.graph, streams=fitted.streams),
         model=model,
         config=config,
         verbose=args.verbose,

@@ -3,10 +3,10 @@
 Pure: no socket and no clock; ``handle(event, now)`` returns what is to be done. Rows of
 different requests share a batch; :mod:`line` has the order of service.
 
-Workers ask for work by credits, one for each batch that they are willing to hold. A worker without
-a batch never waits while rows do. One that computes gets its next batch shortly before it ends, as
-far as can be told from those before, so that rows that come meanwhile still have a place in it:
-``wake_at`` says when.
+Workers ask for work by credits, one for each batch that they are willing to hold; some compute
+several at a time, in as many streams. A worker with an idle stream never waits while rows do. One
+without gets its next batch shortly before one of those ends, as far as can be told from those
+before, so that rows that come meanwhile still have a place in it: ``wake_at`` says when.
 
 A batch whose worker is lost or fails runs again, each of its requests in a batch of its own so
 that one request's rows can't spoil another's; a request whose batches failed ``MAX_ATTEMPTS``
@@ -201,7 +201,7 @@ class Scheduler:
     def _join(self, event: WorkerJoined, now: float) -> List[Action]:
         # One that joins again has lost what it held.
         actions = self._retry_lost(WorkerLost(event.worker, "the worker started again"), now)
-        self._workers[event.worker] = Holder(event.credits)
+        self._workers[event.worker] = Holder(event.credits, event.streams)
         return actions
 
     def _complete(self, event: WorkDone, now: float) -> List[Action]:
@@ -224,11 +224,14 @@ class Scheduler:
 
     def _retry_lost(self, event: WorkerLost, now: float) -> List[Action]:
         worker = self._workers.pop(event.worker, None)
-        batches = list(worker.running.values()) if worker else []
-        actions = self._retry(batches[0], event.reason) if batches else []
-        for batch in batches[1:]:
-            # Computed in the order in which they were sent: these were never begun.
-            self._run_again(self._open_rows(batch), batch.attempt)
+        actions: List[Action] = []
+        if worker is None:
+            return actions
+        for batch_id, batch in worker.running.items():
+            if batch_id in worker.began:
+                actions += self._retry(batch, event.reason)
+            else:
+                self._run_again(self._open_rows(batch), batch.attempt)
         return actions
 
     def _retry(self, batch: Batch, reason: str) -> List[Action]:

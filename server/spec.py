@@ -38,6 +38,7 @@ class EngineSpec:
     threads: int
     gpu_memory_fraction: float
     xla: bool = False  # compile the graph, where the engine can
+    streams: int = 1  # batches that are computed at a time, each by its share of the threads
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class ServiceSpec:
     credits: int  # batches a worker holds, the one that it computes included
     max_batch_size: int
     token_budget: int
+    padding_weight: float  # what a token of padding costs, a real one being 1
     priority_batch_size: int
     show_tokens: bool
     vocabulary: Optional[str]  # path of vocab.txt; None: the echo engine's own

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -21,8 +22,10 @@ from bert_serving.server.calibration import (
     CPU_BUDGETS,
     GPU_BUDGETS,
     ROW_LENGTH,
+    Shape,
     choose,
     measure,
+    shapes,
 )
 from bert_serving.server.engines import Engine, Features
 from bert_serving.server.fingerprints import processor, release
@@ -31,24 +34,28 @@ from bert_serving.server.spec import EngineSpec
 __all__ = ["Tuning", "is_worth_it", "lookup", "tune"]
 
 #: Changed with what is measured, and how.
-VERSION = 1
+VERSION = 2
 #: Graphs with less than this, in bytes, are those of tests, and fast whatever is done.
 LEAST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """``graph``: path of the form of the graph to load. ``seconds``: (tokens, seconds) measured."""
+    """``graph``: path of the form of the graph to load. ``streams``: batches to compute at a time.
+    ``seconds``: (streams, tokens of each, seconds) measured.
+    """
 
     graph: Optional[str]
     token_budget: int
-    seconds: Tuple[Tuple[int, float], ...] = ()
+    streams: int = 1
+    seconds: Tuple[Tuple[int, int, float], ...] = ()
 
     @classmethod
     def from_json(cls, found: Dict[str, Any]) -> Tuning:
         """Raises ValueError, KeyError or TypeError if it is none."""
-        seconds = tuple((int(tokens), float(each)) for tokens, each in found["seconds"])
-        return cls(str(found["graph"]), int(found["token_budget"]), seconds)
+        seconds = tuple((int(s), int(t), float(each)) for s, t, each in found["seconds"])
+        budget, streams = int(found["token_budget"]), int(found["streams"])
+        return cls(str(found["graph"]), budget, streams, seconds)
 
 
 def is_worth_it(graph: Path) -> bool:
@@ -63,7 +70,8 @@ def lookup(spec: EngineSpec, device: int, max_length: int) -> Optional[Tuning]:
         tuning = Tuning.from_json(json.loads(text))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent or damaged: either way it must be made
-    return tuning if tuning.token_budget > 0 and Path(str(tuning.graph)).is_file() else None
+    is_sane = tuning.token_budget > 0 and tuning.streams > 0
+    return tuning if is_sane and Path(str(tuning.graph)).is_file() else None
 
 
 def tune(spec: EngineSpec, device: int, max_length: int) -> Tuning:
@@ -74,23 +82,35 @@ def tune(spec: EngineSpec, device: int, max_length: int) -> Tuning:
     assert spec.graph is not None
     engine = engines.create(spec.name)
     graph = str(engine.fitted(spec, device))
-    engine.load(replace(spec, graph=graph), device)
+    fitted = replace(spec, graph=graph)
+    most = engine.most_streams(fitted, device)
+    engine.load(replace(fitted, streams=most), device)
+    length = min(ROW_LENGTH, max_length)
+    budgets, clocks = (CPU_BUDGETS, CLOCKS) if device < 0 else (GPU_BUDGETS, CLOCKS[:1])
     try:
-        length = min(ROW_LENGTH, max_length)
-        budgets, clocks = (CPU_BUDGETS, CLOCKS) if device < 0 else (GPU_BUDGETS, CLOCKS[:1])
-        samples = measure(lambda tokens: _run(engine, tokens, length), budgets, clocks)
+        with ThreadPoolExecutor(most) as pool:
+            samples = measure(
+                lambda shape: _run(engine, pool, shape, length), shapes(budgets, most), clocks
+            )
     finally:
         engine.close()
-    seconds = tuple((tokens, min(several)[0]) for tokens, several in samples.items())
-    tuning = Tuning(graph, choose(samples), seconds)
+    chosen = choose(samples)
+    seconds = tuple((*shape, min(several)[0]) for shape, several in samples.items())
+    tuning = Tuning(graph, chosen.tokens, chosen.streams, seconds)
     atomic_write(_path(spec, device, max_length), json.dumps(asdict(tuning), indent=1))
     return tuning
 
 
-def _run(engine: Engine, tokens: int, length: int) -> None:
-    rows = max(1, tokens // length)
+def _run(engine: Engine, pool: ThreadPoolExecutor, shape: Shape, length: int) -> None:
+    rows = max(1, shape.tokens // length)
     lengths = np.full(rows, length, np.int32)
-    engine.encode(Features(np.ones((3, rows * length), np.int32), lengths))
+    features = Features(np.ones((3, rows * length), np.int32), lengths)
+    if shape.streams == 1:
+        engine.encode(features)
+        return
+    batches = [pool.submit(engine.encode, features, False) for _ in range(shape.streams)]
+    for batch in batches:
+        batch.result()
 
 
 def _path(spec: EngineSpec, device: int, max_length: int) -> Path:

@@ -78,7 +78,7 @@ class Ventilator:
         for socket in (self._requests, self._workers, self._events):
             socket.setsockopt(zmq.LINGER, 0)
         self._sink.setsockopt(zmq.LINGER, 1000)
-        limits = BatchLimits(spec.max_batch_size, spec.token_budget)
+        limits = BatchLimits(spec.max_batch_size, spec.token_budget, spec.padding_weight)
         self._scheduler = Scheduler(limits, spec.priority_batch_size)
         self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer), spec.show_tokens)
         self._statistics = Statistics(time.monotonic())
@@ -266,7 +266,7 @@ class Ventilator:
             worker = name.bytes
             message = decode(multipart.contents(frames))
             if isinstance(message, Ready):
-                self._schedule(work.WorkerJoined(worker, message.credits))
+                self._schedule(work.WorkerJoined(worker, message.credits, message.streams))
             elif isinstance(message, Done):
                 self._schedule(work.WorkDone(worker, message.batch_id))
             elif isinstance(message, Broken):

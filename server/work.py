@@ -66,6 +66,7 @@ class WorkerJoined:
 
     worker: bytes
     credits: int
+    streams: int = 1
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+from typing import Tuple, Union
 
 import numpy as np
 import zmq
 
+from bert_serving.client import multipart
 from bert_serving.server import engines
 from bert_serving.server.engines import Engine, Features
 from bert_serving.server.errors import EngineError
 from bert_serving.server.link import Link
 from bert_serving.server.messages import BatchMessage, Broken, Done, Part, Ready, decode
 from bert_serving.server.spec import Endpoints, EngineSpec, ServiceSpec
+from bert_serving.server.streams import InPlace, Streams, open_streams
 
 __all__ = ["Worker"]
 
 logger = logging.getLogger(__name__)
+
+#: Of a batch: its number and its vectors, or why there are none.
+Outcome = Union[Tuple[int, Part], Broken]
 
 #: Shapes run once before the first batch, so that it finds the engine's memory laid out.
 WARM_UP = ((1, 8), (8, 16))
@@ -40,56 +46,76 @@ class Worker:
         self._sink.setsockopt(zmq.LINGER, 1000)
         self._sink.connect(endpoints.results)
         self._engine = engines.create(spec.engine.name)
+        self._streams: Streams[BatchMessage, Outcome] = InPlace(self._compute)
 
     def run(self, device: int) -> None:
         """Load the engine, then serve until told to stop."""
-        self._engine.load(self._spec.engine, device)
+        engine = self._spec.engine
+        self._engine.load(engine, device)
         warm_up(self._engine, self._spec.tokenizer.max_length)
-        self._ventilator.send_multipart(Ready(self._spec.credits).frames())
+        self._streams = open_streams(self._compute, engine.streams)
+        multipart.send(self._ventilator, Ready(self._spec.credits, engine.streams).frames())
         self._link.report("ready")
         poller = zmq.Poller()
         poller.register(self._ventilator, zmq.POLLIN)
         self._link.register(poller)
+        wake_up_fd = self._streams.wake_up_fd
+        if wake_up_fd is not None:
+            poller.register(wake_up_fd, zmq.POLLIN)
         while True:
             ready = dict(poller.poll())
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
                     return
             if self._ventilator in ready:
-                message = decode(self._ventilator.recv_multipart())
-                assert isinstance(message, BatchMessage)
-                self._serve(message)
+                for frames in multipart.received(self._ventilator):
+                    message = decode(multipart.contents(frames))
+                    assert isinstance(message, BatchMessage)
+                    self._streams.submit(message)
+                    if wake_up_fd is None:
+                        self._hand_over()
+            if wake_up_fd in ready:
+                self._hand_over()
 
     def close(self) -> None:
+        self._streams.close()
         self._engine.close()
         self._ventilator.close()
         self._sink.close()
 
-    def _serve(self, batch: BatchMessage) -> None:
+    def _compute(self, batch: BatchMessage, is_alone: bool) -> Outcome:
         features = Features(batch.features, batch.lengths)
         try:
-            vectors = compute(self._engine, features, self._spec.engine)
+            vectors = compute(self._engine, features, self._spec.engine, is_alone)
         except Exception as error:
             logger.exception("batch %d failed", batch.batch_id)
-            reason = "%s: %s" % (type(error).__name__, error)
-            self._ventilator.send_multipart(Broken(batch.batch_id, reason).frames())
-            return
+            return Broken(batch.batch_id, "%s: %s" % (type(error).__name__, error))
         logger.debug(
             "batch %d: %d rows, %d tokens", batch.batch_id, features.rows, features.tokens.shape[1]
         )
-        part = Part(
-            batch.handles, batch.indices, batch.lengths, vectors, self._spec.engine.per_token
-        )
-        self._sink.send_multipart(part.frames(), copy=False)
-        self._ventilator.send_multipart(Done(batch.batch_id).frames())
+        per_token = self._spec.engine.per_token
+        part = Part(batch.handles, batch.indices, batch.lengths, vectors, per_token)
+        return batch.batch_id, part
+
+    def _hand_over(self) -> None:
+        """Send the vectors to the sink, and tell the ventilator."""
+        for outcome in self._streams.take():
+            if isinstance(outcome, Broken):
+                multipart.send(self._ventilator, outcome.frames())
+                continue
+            batch_id, part = outcome
+            multipart.send(self._sink, part.frames(), lend=True)
+            multipart.send(self._ventilator, Done(batch_id).frames())
 
 
-def compute(engine: Engine, features: Features, spec: EngineSpec) -> np.ndarray:
+def compute(
+    engine: Engine, features: Features, spec: EngineSpec, is_alone: bool = True
+) -> np.ndarray:
     """Vectors of a batch: [rows, dimension], or those of its tokens [tokens, dimension].
 
     Raises EngineError if the engine returns another shape.
     """
-    vectors = engine.encode(features)
+    vectors = engine.encode(features, is_alone)
     expected = (features.tokens.shape[1] if spec.per_token else features.rows, spec.dimension)
     if vectors.shape != expected:
         raise EngineError(
@@ -99,7 +125,9 @@ def compute(engine: Engine, features: Features, spec: EngineSpec) -> np.ndarray:
 
 
 def warm_up(engine: Engine, max_length: int) -> None:
-    """Run small batches of nothing."""
+    """Run small batches of nothing, in both ways."""
     for rows, length in WARM_UP:
         lengths = np.full(rows, min(length, max_length), np.int32)
-        engine.encode(Features(np.ones((3, int(lengths.sum())), np.int32), lengths))
+        features = Features(np.ones((3, int(lengths.sum())), np.int32), lengths)
+        engine.encode(features, is_alone=True)
+        engine.encode(features, is_alone=False)

@@ -29,6 +29,10 @@ class Engine(ABC):
         assert spec.graph is not None
         return Path(spec.graph)
 
+    def most_streams(self, spec: EngineSpec, device: int) -> int:
+        """How many batches it may be asked to compute at a time."""
+        return 1
+
     @abstractmethod
     def load(self, spec: EngineSpec, device: int) -> None:
         """Get ready to compute on GPU ``device``, -1 being the CPU.
@@ -37,8 +41,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def encode(self, features: Features) -> np.ndarray:
-        """Vectors [rows, dimension], or [tokens, dimension] with one for every token."""
+    def encode(self, features: Features, is_alone: bool = True) -> np.ndarray:
+        """Vectors [rows, dimension], or [tokens, dimension] with one for every token.
+
+        If the engine has several streams, as many threads may call this at a time;
+        ``is_alone``: none does yet, so that all of the engine's threads are free.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -51,12 +59,12 @@ class GraphEngine(Engine):
     _inputs: Collection[str]  # their names, known once it is loaded
     _per_token: bool
 
-    def encode(self, features: Features) -> np.ndarray:
-        vectors = self._run(features.feeds(self._inputs))
+    def encode(self, features: Features, is_alone: bool = True) -> np.ndarray:
+        vectors = self._run(features.feeds(self._inputs), is_alone)
         if self._per_token and not takes_packed(self._inputs):
             return vectors[features.valid]
         return vectors
 
     @abstractmethod
-    def _run(self, feeds: Dict[str, np.ndarray]) -> np.ndarray:
+    def _run(self, feeds: Dict[str, np.ndarray], is_alone: bool) -> np.ndarray:
         """The graph's output. Raises EngineError if the engine fails."""

@@ -27,7 +27,7 @@ class EchoEngine(Engine):
         self._dimension = spec.dimension
         self._per_token = spec.per_token
 
-    def encode(self, features: Features) -> np.ndarray:
+    def encode(self, features: Features, is_alone: bool = True) -> np.ndarray:
         marks = _marks(features.tokens[0], features.positions)
         if not self._per_token:
             marks = np.add.reduceat(marks, features.starts) % PRIME

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
 from bert_serving.server.engines.base import GraphEngine
-from bert_serving.server.engines.prepacking import prepacked
+from bert_serving.server.engines.prepacking import is_prepacked, prepacked
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
 
@@ -17,46 +18,82 @@ __all__ = ["OnnxRuntimeEngine"]
 OUTPUT = "final_encodes"
 #: Measured: with less, single sentences take longer; with more, batches do, where cores are shared.
 SPIN_MICROSECONDS = "100"
+#: With more threads than this a stream has several: batches of a stream with one would take long.
+MOST_STREAMS = 8
 
 
 class OnnxRuntimeEngine(GraphEngine):
-    """Runs the optimized graph in one session."""
+    """Runs the optimized graph in one session, and one or more for its streams."""
+
+    def __init__(self) -> None:
+        self._session: Any = None
+        self._idle: "SimpleQueue[Any]" = SimpleQueue()
 
     def fitted(self, spec: EngineSpec, device: int) -> Path:
         assert spec.graph is not None
         if device >= 0:
             return Path(spec.graph)
-        return prepacked(Path(spec.graph), _options(_import(), spec, device))
+        return prepacked(Path(spec.graph), _options(_import(), spec.threads, device))
+
+    def most_streams(self, spec: EngineSpec, device: int) -> int:
+        # Weights that every session has for itself would take too much memory.
+        shares_weights = spec.graph is not None and is_prepacked(Path(spec.graph))
+        return min(spec.threads, MOST_STREAMS) if device < 0 and shares_weights else 1
 
     def load(self, spec: EngineSpec, device: int) -> None:
-        onnxruntime = _import()
-        options = _options(onnxruntime, spec, device)
-        assert spec.graph is not None
-        try:
-            self._session = onnxruntime.InferenceSession(
-                spec.graph, options, providers=_providers(spec, device)
-            )
-        except Exception as error:  # its exceptions have no root of their own
-            raise EngineError(
-                "ONNX Runtime can't load %s: %s. If the file is damaged, remove its directory, and "
-                "it is made anew" % (spec.graph, error)
-            ) from error
+        self._session = _session(spec, spec.threads, device)
         if device >= 0 and "CUDAExecutionProvider" not in self._session.get_providers():
             raise EngineError(
                 "ONNX Runtime can't use GPU %d; check its CUDA libraries, or use -cpu" % device
             )
         self._per_token = spec.per_token
         self._inputs = {node.name for node in self._session.get_inputs()}
+        if spec.streams > 1:
+            self._open_streams(spec, device)
+        else:
+            self._idle.put(self._session)
 
-    def _run(self, feeds: Dict[str, np.ndarray]) -> np.ndarray:
+    def _open_streams(self, spec: EngineSpec, device: int) -> None:
+        """A session for each stream, or one for all if it computes on the caller's thread."""
+        threads = spec.threads // spec.streams
+        session = _session(spec, threads, device)
+        for number in range(spec.streams):
+            self._idle.put(
+                session if threads == 1 or number == 0 else _session(spec, threads, device)
+            )
+
+    def _run(self, feeds: Dict[str, np.ndarray], is_alone: bool) -> np.ndarray:
+        if is_alone:
+            return _vectors(self._session, feeds)
+        session = self._idle.get()
         try:
-            vectors: np.ndarray = self._session.run([OUTPUT], feeds)[0]
-        except Exception as error:  # as above
-            raise EngineError("ONNX Runtime failed: %s" % error) from error
-        return vectors
+            return _vectors(session, feeds)
+        finally:
+            self._idle.put(session)
 
     def close(self) -> None:
-        self._session = None
+        self._session, self._idle = None, SimpleQueue()
+
+
+def _session(spec: EngineSpec, threads: int, device: int) -> Any:
+    onnxruntime = _import()
+    options = _options(onnxruntime, threads, device)
+    assert spec.graph is not None
+    try:
+        return onnxruntime.InferenceSession(spec.graph, options, providers=_providers(spec, device))
+    except Exception as error:  # its exceptions have no root of their own
+        raise EngineError(
+            "ONNX Runtime can't load %s: %s. If the file is damaged, remove its directory, and "
+            "it is made anew" % (spec.graph, error)
+        ) from error
+
+
+def _vectors(session: Any, feeds: Dict[str, np.ndarray]) -> np.ndarray:
+    try:
+        vectors: np.ndarray = session.run([OUTPUT], feeds)[0]
+    except Exception as error:  # as above
+        raise EngineError("ONNX Runtime failed: %s" % error) from error
+    return vectors
 
 
 def _import() -> Any:
@@ -70,9 +107,9 @@ def _import() -> Any:
     return onnxruntime
 
 
-def _options(onnxruntime: Any, spec: EngineSpec, device: int) -> Any:
+def _options(onnxruntime: Any, threads: int, device: int) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = spec.threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Hardly two batches have the same shape, and a plan would be kept for each.
     options.enable_mem_pattern = False

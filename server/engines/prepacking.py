@@ -20,9 +20,9 @@ from typing import Any
 from bert_serving.server.errors import EngineError
 from bert_serving.server.fingerprints import processor, release
 
-__all__ = ["prepacked", "prepacked_path"]
+__all__ = ["is_prepacked", "prepacked", "prepacked_path"]
 
-MODEL = "model.onnx"
+MODEL, PREFIX = "model.onnx", "prepacked-"
 #: The first release that can save weights in its own order.
 FIRST_RELEASE = (1, 21)
 #: Smaller tensors stay in the model.
@@ -33,7 +33,12 @@ def prepacked_path(graph: Path) -> Path:
     """Where a graph's own form for this machine is, or would be."""
     identity = json.dumps([processor(), release("onnxruntime")])
     key = hashlib.sha256(identity.encode("utf-8")).hexdigest()[:16]
-    return graph.parent / ("prepacked-" + key) / MODEL
+    return graph.parent / (PREFIX + key) / MODEL
+
+
+def is_prepacked(graph: Path) -> bool:
+    """Whether a graph is in such a form."""
+    return graph.parent.name.startswith(PREFIX)
 
 
 def prepacked(graph: Path, options: Any) -> Path:

@@ -50,7 +50,7 @@ class TensorFlowEngine(GraphEngine):
         ]
         self._output = _tensor(graph, OUTPUT)
 
-    def _run(self, feeds: Dict[str, np.ndarray]) -> np.ndarray:
+    def _run(self, feeds: Dict[str, np.ndarray], is_alone: bool) -> np.ndarray:
         assert self._session is not None
         fed = {name + ":0": array for name, array in feeds.items()}
         try:

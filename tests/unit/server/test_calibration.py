@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Callable, Dict, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 from hypothesis import given
@@ -14,8 +14,10 @@ from bert_serving.server.calibration import (
     LONGEST,
     SECONDS,
     Reading,
+    Shape,
     choose,
     measure,
+    shapes,
 )
 
 DURATIONS = st.floats(1e-3, 10)
@@ -26,24 +28,24 @@ class Machine:
 
     def __init__(self, seconds: Callable[[int], float]) -> None:
         self.now = 0.0
-        self.ran: List[int] = []
+        self.ran: List[Shape] = []
         self._seconds = seconds
 
-    def run(self, tokens: int) -> None:
-        self.ran.append(tokens)
-        self.now += self._seconds(tokens)
+    def run(self, shape: Shape) -> None:
+        self.ran.append(shape)
+        self.now += self._seconds(shape.tokens)
 
     def clock(self) -> float:
         return self.now
 
 
-def measured(machine: Machine) -> Dict[int, List[Reading]]:
-    return measure(machine.run, CPU_BUDGETS, (machine.clock,))
+def measured(machine: Machine, streams: int = 1) -> Dict[Shape, List[Reading]]:
+    return measure(machine.run, shapes(CPU_BUDGETS, streams), (machine.clock,))
 
 
-def once(seconds: Dict[int, float]) -> Dict[int, List[Reading]]:
+def once(seconds: Dict[int, float]) -> Dict[Shape, List[Reading]]:
     """One run of each, by one clock."""
-    return {tokens: [(each,)] for tokens, each in seconds.items()}
+    return {Shape(1, tokens): [(each,)] for tokens, each in seconds.items()}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def once(seconds: Dict[int, float]) -> Dict[int, List[Reading]]:
 def test_the_smallest_that_is_about_as_fast_as_the_fastest(
     seconds: Dict[int, float], chosen: int
 ) -> None:
-    assert choose(once(seconds)) == chosen
+    assert choose(once(seconds)) == Shape(1, chosen)
 
 
 @given(
@@ -70,7 +72,8 @@ def test_what_disturbs_some_runs_changes_nothing(
     seconds: Dict[int, float], noise: List[float]
 ) -> None:
     noisy = {
-        tokens: [(each + extra,) for extra in [*noise, 0.0]] for tokens, each in seconds.items()
+        Shape(1, tokens): [(each + extra,) for extra in [*noise, 0.0]]
+        for tokens, each in seconds.items()
     }
     assert choose(noisy) == choose(once(seconds))
 
@@ -86,12 +89,32 @@ def test_what_disturbs_some_runs_changes_nothing(
     ],
 )
 def test_both_clocks_count(readings: Dict[int, Reading], chosen: int) -> None:
-    assert choose({tokens: [reading] for tokens, reading in readings.items()}) == chosen
+    samples = {Shape(1, tokens): [reading] for tokens, reading in readings.items()}
+    assert choose(samples).tokens == chosen
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({(1, 512): 0.20, (2, 256): 0.18, (2, 512): 0.36}, (2, 256)),  # two at a time are faster
+        ({(1, 512): 0.18, (2, 256): 0.20, (2, 512): 0.36}, (1, 512)),
+        ({(1, 512): 0.20, (2, 256): 0.20, (2, 512): 0.40}, (2, 256)),  # all the same
+        ({(1, 256): 0.10, (2, 256): 0.20, (2, 512): 0.40}, (1, 256)),  # and that one ends first
+        ({(1, 256): 0.13, (2, 256): 0.22, (2, 512): 0.40}, (2, 512)),
+    ],
+)
+def test_streams_and_threads_are_compared(seconds: Any, chosen: Any) -> None:
+    assert choose({Shape(*shape): [(each,)] for shape, each in seconds.items()}) == chosen
+
+
+def test_what_is_tried() -> None:
+    assert shapes((256, 512), 1) == [(1, 256), (1, 512)]
+    assert shapes((256, 512), 4) == [(1, 256), (1, 512), (4, 256), (4, 512)]
 
 
 @given(seconds=st.dictionaries(st.sampled_from(GPU_BUDGETS), DURATIONS, min_size=1))
 def test_little_is_lost(seconds: Dict[int, float]) -> None:
-    chosen = choose(once(seconds), slack=0.03)
+    chosen = choose(once(seconds), slack=0.03).tokens
     best = max(tokens / each for tokens, each in seconds.items())
     assert chosen / seconds[chosen] >= 0.97 * best
 
@@ -99,30 +122,34 @@ def test_little_is_lost(seconds: Dict[int, float]) -> None:
 def test_sizes_take_turns_after_a_run_that_does_not_count() -> None:
     machine = Machine(lambda tokens: tokens / 1000)
     samples = measured(machine)
-    assert machine.ran[:4] == [256, 256, 512, 256]
-    assert samples == {256: [pytest.approx((0.256,))] * 3, 512: [pytest.approx((0.512,))] * 3}
+    assert [shape.tokens for shape in machine.ran[:4]] == [256, 256, 512, 256]
+    assert samples == {
+        (1, 256): [pytest.approx((0.256,))] * 3,
+        (1, 512): [pytest.approx((0.512,))] * 3,
+    }
 
 
 def test_a_fast_machine_tries_all_sizes_for_the_time_there_is() -> None:
     machine = Machine(lambda tokens: tokens / 1e6)
     samples = measured(machine)
-    assert tuple(samples) == CPU_BUDGETS
+    assert list(samples) == shapes(CPU_BUDGETS, 1)
     assert len({len(seconds) for seconds in samples.values()}) == 1
     assert SECONDS <= machine.now < SECONDS + 2 * sum(CPU_BUDGETS) / 1e6
 
 
-def test_a_slow_machine_tries_a_few_sizes_a_few_times() -> None:
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_slow_machine_tries_a_few_sizes_a_few_times(streams: int) -> None:
     machine = Machine(lambda tokens: tokens / 50)
-    samples = measured(machine)
-    assert tuple(samples) == CPU_BUDGETS[:LEAST_TRIED]
+    samples = measured(machine, streams)
+    assert list(samples) == shapes(CPU_BUDGETS[:LEAST_TRIED], streams)
     assert {len(seconds) for seconds in samples.values()} == {LEAST_ROUNDS}
 
 
 @given(speed=st.floats(100, 1e5))
 def test_no_batch_takes_long_but_those_that_are_tried_in_any_case(speed: float) -> None:
     machine = Machine(lambda tokens: tokens / speed)
-    for tokens in list(measured(machine))[LEAST_TRIED:]:
-        assert tokens / speed <= LONGEST * 1.001
+    for shape in list(measured(machine))[LEAST_TRIED:]:
+        assert shape.tokens / speed <= LONGEST * 1.001
 
 
 @given(
@@ -135,5 +162,6 @@ def test_the_choice_suits_the_machine(base: float, start: float, cache: int) -> 
         return start + tokens * base + max(0, tokens - cache) * base / 2
 
     samples = measured(Machine(seconds))
-    chosen = choose(samples)
-    assert chosen / seconds(chosen) >= 0.97 * max(tokens / seconds(tokens) for tokens in samples)
+    chosen = choose(samples).tokens
+    speeds = [shape.tokens / seconds(shape.tokens) for shape in samples]
+    assert chosen / seconds(chosen) >= 0.97 * max(speeds)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,35 @@ def test_a_graph_that_cannot_be_loaded_is_named(spec: EngineSpec) -> None:
     with pytest.raises(EngineError, match=r"can't write the graph .*model\.onnx in its own form"):
         create("onnxruntime").fitted(spec, -1)
     assert os.listdir(str(Path(str(spec.graph)).parent)) == ["model.onnx"]
+
+
+# --------------------------------------------------------------------------------- streams
+
+
+@pytest.mark.parametrize(("threads", "streams"), [(1, 1), (2, 2), (3, 3), (20, 8)])
+def test_a_graph_whose_weights_are_shared_has_streams(
+    threads: int, streams: int, spec: EngineSpec
+) -> None:
+    several = replace(spec, threads=threads)
+    engine = create("onnxruntime")
+    assert engine.most_streams(several, -1) == 1, "each session would have weights of its own"
+    fitted = replace(several, graph=str(engine.fitted(several, -1)))
+    assert engine.most_streams(fitted, -1) == streams
+    assert engine.most_streams(fitted, 0) == 1, "on a GPU"
+
+
+@pytest.mark.parametrize(("threads", "streams"), [(2, 1), (2, 2), (4, 2)])
+def test_streams_give_the_same_at_the_same_time(
+    threads: int, streams: int, spec: EngineSpec
+) -> None:
+    engine = create("onnxruntime")
+    graph = str(engine.fitted(spec, -1))
+    engine.load(replace(spec, graph=graph, threads=threads, streams=streams), -1)
+    random = np.random.RandomState(1)
+    batches = [Features(random.randint(0, 9, (3, n)), np.array([n])) for n in range(1, 50)]
+    expected = [engine.encode(batch) for batch in batches]
+    with ThreadPoolExecutor(streams) as pool:
+        found = list(pool.map(lambda batch: engine.encode(batch, is_alone=False), batches))
+    engine.close()
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(one, other, rtol=1e-5)

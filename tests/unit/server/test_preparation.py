@@ -246,7 +246,8 @@ def test_batches_of_small_graphs_are_not_measured(
     (tmp_path / "graph").write_bytes(b"small")
     small = EngineSpec("onnxruntime", str(tmp_path / "graph"), 8, False, 2, 0.5)
     assert preparation._tuning(small, device, 512) == Tuning(small.graph, tokens)
-    assert preparation._tuning(replace(small, graph=None), device, 512) == Tuning(None, tokens)
+    nothing = replace(small, graph=None)
+    assert preparation._tuning(nothing, device, 512) == Tuning(None, preparation.ECHO_TOKENS)
     assert log.text == ""
 
 
@@ -257,11 +258,13 @@ def test_batches_are_measured_by_a_process_of_their_own(
         "import json, sys\n"
         "order = json.load(sys.stdin)\n"
         "keys = sorted(order['engine']), order['device'], order['max_length']\n"
-        "json.dump({'graph': repr(keys), 'token_budget': 384, 'seconds': [[384, 0.5]]}, sys.stdout)"
+        "json.dump({'graph': repr(keys), 'token_budget': 384, 'streams': 2,"
+        " 'seconds': [[2, 384, 0.5]]}, sys.stdout)"
     )
     keys = sorted(asdict(large_graph)), -1, 512
-    assert preparation._tuning(large_graph, -1, 512) == Tuning(repr(keys), 384, ((384, 0.5),))
-    assert "info: batches: about 384 tokens each, measured (" in log.text
+    expected = Tuning(repr(keys), 384, 2, ((2, 384, 0.5),))
+    assert preparation._tuning(large_graph, -1, 512) == expected
+    assert "info: batches: about 384 tokens each, 2 at a time, measured (" in log.text
 
 
 def test_what_was_measured_before_is_taken(
@@ -291,13 +294,15 @@ def test_an_engine_that_cannot_be_measured(
         preparation._tuning(large_graph, -1, 512)
 
 
-def test_a_service_runs_what_was_tuned() -> None:
-    args = parse("-engine", "echo", "-num_worker", "2")
+@pytest.mark.parametrize(("flags", "credits"), [((), 6), (("-prefetch_size", "0"), 3)])
+def test_a_service_runs_what_was_tuned(flags: Tuple[str, ...], credits: int) -> None:
+    args = parse("-engine", "echo", "-num_worker", "2", *flags)
     plan = preparation.plan_echo(args)
-    engine = EngineSpec("onnxruntime", "/graph", 8, False, 1, 0.5)
-    fitted = Tuning("/own/form", 384)
-    spec = preparation._spec(args, plan, "m", None, engine, fitted, (-1, -1), {})
-    assert (spec.token_budget, spec.engine) == (384, replace(engine, graph="/own/form"))
+    engine = EngineSpec("onnxruntime", "/graph", 8, False, 3, 0.5)
+    fitted = Tuning("/own/form", 384, streams=3)
+    spec = preparation._spec(args, plan, "m", None, engine, fitted, 0.5, (-1, -1), {})
+    assert (spec.token_budget, spec.padding_weight, spec.credits) == (384, 0.5, credits)
+    assert spec.engine == replace(engine, graph="/own/form", streams=3)
 
 
 # ---------------------------------------------------------------------- what may be missing

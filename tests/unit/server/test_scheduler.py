@@ -79,6 +79,7 @@ class Bench:
         self.now = 100.0
         self.requests: Dict[int, Request] = {}
         self.credits: Dict[bytes, int] = {}
+        self.streams: Dict[bytes, int] = {}
         self.held: Dict[bytes, Dict[int, Batch]] = {}
         self.batches: List[Tuple[bytes, Batch]] = []
 
@@ -108,21 +109,22 @@ class Bench:
         rows = [make_row(handle, start + i, length) for i, length in enumerate(lengths)]
         self.send(RowsReady(handle, tuple(rows)))
 
-    def join(self, worker: bytes = b"w0", credits: int = 1) -> None:
+    def join(self, worker: bytes = b"w0", credits: int = 1, streams: int = 1) -> None:
         self.credits[worker] = credits
+        self.streams[worker] = streams
         self.held[worker] = {}
-        self.send(WorkerJoined(worker, credits))
+        self.send(WorkerJoined(worker, credits, streams))
 
-    def done(self, worker: bytes = b"w0") -> Batch:
-        """The worker finishes the batch that it got first."""
-        batch = self._release(worker)
+    def done(self, worker: bytes = b"w0", stream: int = 0) -> Batch:
+        """The worker finishes the batch that it got first, or another that it computes."""
+        batch = self._release(worker, stream)
         for row in batch.rows:
             self.requests[row.request].computed.add(row.index)
         self.send(WorkDone(worker, batch.batch_id))
         return batch
 
-    def fail(self, worker: bytes = b"w0", message: str = "boom") -> Batch:
-        batch = self._release(worker)
+    def fail(self, worker: bytes = b"w0", stream: int = 0, message: str = "boom") -> Batch:
+        batch = self._release(worker, stream)
         self._count_failure(batch)
         self.send(WorkFailed(worker, batch.batch_id, message))
         return batch
@@ -130,7 +132,8 @@ class Bench:
     def lose(self, worker: bytes = b"w0", reason: str = "gone") -> List[Batch]:
         batches = list(self.held.pop(worker).values())
         del self.credits[worker]
-        for batch in batches[:1]:  # it computes in order: the others were never begun
+        # It begins them in order: the others were never begun.
+        for batch in batches[: self.streams.pop(worker)]:
             self._count_failure(batch)
         self.send(WorkerLost(worker, reason))
         return batches
@@ -167,8 +170,12 @@ class Bench:
         for worker, batches in self.held.items():
             assert len(batches) <= self.credits[worker]
         if self.scheduler.waiting_rows:
-            idle = [w for w, batches in self.held.items() if self.credits[w] and not batches]
-            assert not idle, "a worker without work waits while rows do"
+            idle = [
+                worker
+                for worker, batches in self.held.items()
+                if len(batches) < min(self.credits[worker], self.streams[worker])
+            ]
+            assert not idle, "a stream waits while rows do"
             wake_at = self.scheduler.wake_at()
             may_take = any(len(b) < self.credits[w] for w, b in self.held.items())
             assert (wake_at is not None) == may_take
@@ -215,9 +222,9 @@ class Bench:
         self.held[worker][batch.batch_id] = batch
         self.batches.append((worker, batch))
 
-    def _release(self, worker: bytes) -> Batch:
+    def _release(self, worker: bytes, stream: int) -> Batch:
         batches = self.held[worker]
-        return batches.pop(next(iter(batches)))
+        return batches.pop(list(batches)[stream])
 
     def _count_failure(self, batch: Batch) -> None:
         for row in batch.rows:
@@ -551,6 +558,47 @@ def test_a_worker_that_ends_early_gets_its_batch_then() -> None:
     assert len(bench.batches) == 3
 
 
+# ------------------------------------------------------------------------------------ streams
+
+
+def test_a_worker_with_an_idle_stream_gets_a_batch_at_once() -> None:
+    bench = Bench(rows=4, ahead=0.2)
+    bench.join(credits=4, streams=2)
+    bench.open(1)
+    bench.open(1)
+    assert [len(batch.rows) for _, batch in bench.batches] == [1, 1]
+    bench.done(stream=1)
+    bench.open(4)
+    assert [len(batch.rows) for _, batch in bench.batches] == [1, 1, 4]
+
+
+def test_the_next_batch_is_sent_when_the_first_of_the_streams_is_about_to_end() -> None:
+    bench = Bench(rows=4, ahead=0.2)
+    bench.join(credits=4, streams=2)
+    bench.open(4)
+    bench.advance(10.0)
+    bench.done()
+    bench.open(4)
+    bench.advance(5.0)
+    bench.open(4)  # the second stream begins when half of the first's batch is computed
+    bench.open(8)
+    assert len(bench.batches) == 3
+    assert bench.scheduler.wake_at() == pytest.approx(bench.now + 3.0)
+    bench.advance(3.1)
+    assert len(bench.batches) == 4
+    assert bench.scheduler.wake_at() == pytest.approx(bench.now + 4.9), "for the other stream"
+
+
+def test_all_that_a_lost_worker_computed_counts_as_an_attempt() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"w1", credits=3, streams=2)
+    handles = [bench.open(1), bench.open(1), bench.open(1)]
+    bench.lose(b"w1")
+    bench.join(b"w2", credits=3)
+    attempts = {handles_in(batch)[0]: batch.attempt for _, batch in bench.batches[3:]}
+    assert [attempts[handle] for handle in handles] == [2, 2, 1]
+
+
 def test_nothing_wakes_a_scheduler_without_rows_or_credit() -> None:
     bench = Bench(rows=4, ahead=0.2)
     assert bench.scheduler.wake_at() is None
@@ -848,15 +896,17 @@ class Interleavings(RuleBasedStateMachine):
             lengths = st.lists(st.integers(1, 40), min_size=1, max_size=missing)
             self.bench.tokenize(handle, data.draw(lengths))
 
-    @rule(credits=st.integers(0, 3))
-    def join(self, credits: int) -> None:
+    @rule(credits=st.integers(0, 5), streams=st.integers(1, 3))
+    def join(self, credits: int, streams: int) -> None:
         self.joined += 1
-        self.bench.join(b"worker %d" % self.joined, credits)
+        self.bench.join(b"worker %d" % self.joined, credits, streams)
 
     @precondition(lambda self: self._busy())
     @rule(data=st.data(), answer=st.sampled_from(["done", "done", "done", "fail"]))
     def answer(self, data: Any, answer: str) -> None:
-        getattr(self.bench, answer)(data.draw(st.sampled_from(self._busy())))
+        worker = data.draw(st.sampled_from(self._busy()))
+        running = min(len(self.bench.held[worker]), self.bench.streams[worker])
+        getattr(self.bench, answer)(worker, data.draw(st.integers(0, running - 1)))
 
     @precondition(lambda self: self.bench.held)
     @rule(data=st.data())

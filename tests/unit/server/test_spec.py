@@ -15,6 +15,7 @@ SPEC = ServiceSpec(
     credits=2,
     max_batch_size=256,
     token_budget=1024,
+    padding_weight=0.15,
     priority_batch_size=16,
     show_tokens=True,
     vocabulary="/modèle/vocab.txt",

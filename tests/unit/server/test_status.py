@@ -73,6 +73,7 @@ def describe(
         credits=2,
         max_batch_size=args.max_batch_size,
         token_budget=1024,
+        padding_weight=0.15,
         priority_batch_size=args.priority_batch_size,
         show_tokens=args.show_tokens_to_client,
         vocabulary=None,

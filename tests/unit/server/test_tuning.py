@@ -24,18 +24,25 @@ class FakeEngine(Engine):
     def __init__(self) -> None:
         self.loaded: List[Any] = []
         self.batches: List[Features] = []
+        self.alone: List[bool] = []
         self.is_closed = False
+        self.streams = 1
 
     def fitted(self, spec: EngineSpec, device: int) -> Path:
         own = Path(str(spec.graph)).with_name("own")
         own.write_bytes(b"own form")
         return own
 
-    def load(self, spec: EngineSpec, device: int) -> None:
-        self.loaded.append((spec.graph, device))
+    def most_streams(self, spec: EngineSpec, device: int) -> int:
+        assert str(spec.graph).endswith("own"), "not asked for the form that is loaded"
+        return self.streams
 
-    def encode(self, features: Features) -> np.ndarray:
+    def load(self, spec: EngineSpec, device: int) -> None:
+        self.loaded.append((spec.graph, spec.streams, device))
+
+    def encode(self, features: Features, is_alone: bool = True) -> np.ndarray:
         self.batches.append(features)
+        self.alone.append(is_alone)
         return np.zeros((features.rows, 1))
 
     def close(self) -> None:
@@ -57,11 +64,11 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return made
 
 
-def one_of_each(run: Any, budgets: Any, clocks: Any) -> Any:
-    """No time is measured."""
-    for tokens in budgets:
-        run(tokens)
-    return {tokens: [(0.001 * tokens,) * len(clocks)] for tokens in budgets}
+def one_of_each(run: Any, tried: Any, clocks: Any) -> Any:
+    """No time is measured; two streams are twice as fast as one."""
+    for shape in tried:
+        run(shape)
+    return {shape: [(0.001 * shape.tokens,) * len(clocks)] for shape in tried}
 
 
 def spec_of(graph: Path, **changes: Any) -> EngineSpec:
@@ -76,13 +83,24 @@ def test_a_graph_is_tuned_once(
     assert lookup(spec, device, 512) is None
     found = tune(spec, device, 512)
     own = str(tmp_path / "own")
-    assert (found.graph, found.token_budget) == (own, budgets[0])
-    assert [tokens for tokens, _ in found.seconds] == list(budgets)
-    assert engine.loaded == [(own, device)]
+    assert (found.graph, found.token_budget, found.streams) == (own, budgets[0], 1)
+    assert [shape for *shape, _ in found.seconds] == [[1, tokens] for tokens in budgets]
+    assert engine.loaded == [(own, 1, device)]
     assert engine.is_closed
     assert [batch.tokens.shape[1] for batch in engine.batches] == list(budgets)
     assert {length for batch in engine.batches for length in batch.lengths} == {32}
     assert lookup(spec, device, 512) == found
+
+
+def test_streams_are_measured_where_there_can_be_some(graph: Path, engine: FakeEngine) -> None:
+    engine.streams = 2
+    found = tune(spec_of(graph), -1, 512)
+    assert (found.token_budget, found.streams) == (tuning.CPU_BUDGETS[0], 2)
+    assert engine.loaded[0][1:] == (2, -1)
+    count = len(tuning.CPU_BUDGETS)
+    assert [streams for streams, _, _ in found.seconds] == [1] * count + [2] * count
+    assert engine.alone == [True] * count + [False] * 2 * count
+    assert lookup(spec_of(graph), -1, 512) == found
 
 
 def test_rows_are_no_longer_than_the_model_takes(graph: Path, engine: FakeEngine) -> None:
@@ -107,7 +125,15 @@ def test_another_setting_is_measured_anew(
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{}", "[]", '{"graph": 1}', '{"graph": "", "token_budget": 0, "seconds": []}']
+    "damage",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"graph": 1}',
+        '{"graph": "", "token_budget": 0, "streams": 1, "seconds": []}',
+        '{"graph": "", "token_budget": 9, "streams": 0, "seconds": []}',
+    ],
 )
 def test_what_is_damaged_is_measured_anew(damage: str, graph: Path, engine: FakeEngine) -> None:
     tune(spec_of(graph), -1, 512)
@@ -131,7 +157,7 @@ def test_small_graphs_are_not_worth_it(graph: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_tuning_travels_as_json() -> None:
-    one = Tuning("/graph", 512, ((256, 0.5), (512, 0.75)))
+    one = Tuning("/graph", 512, 2, ((1, 256, 0.5), (2, 512, 0.75)))
     assert Tuning.from_json(json.loads(json.dumps(asdict(one)))) == one
 
 

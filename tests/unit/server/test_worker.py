@@ -16,13 +16,13 @@ class Recorder(Engine):
 
     def __init__(self, answer: Any = None) -> None:
         self.answer = answer
-        self.asked: List[Features] = []
+        self.asked: List[Tuple[Features, bool]] = []
 
     def load(self, spec: EngineSpec, device: int) -> None:
         raise NotImplementedError
 
-    def encode(self, features: Features) -> np.ndarray:
-        self.asked.append(features)
+    def encode(self, features: Features, is_alone: bool = True) -> np.ndarray:
+        self.asked.append((features, is_alone))
         return np.zeros((features.rows, 2)) if self.answer is None else self.answer
 
     def close(self) -> None:
@@ -43,8 +43,8 @@ def spec(dimension: int, per_token: bool) -> EngineSpec:
 def test_vectors_are_handed_on(per_token: bool, count: int) -> None:
     answer = np.zeros((count, 3))
     engine, features = Recorder(answer), two_rows()
-    assert compute(engine, features, spec(3, per_token)) is answer
-    assert engine.asked == [features]
+    assert compute(engine, features, spec(3, per_token), is_alone=False) is answer
+    assert engine.asked == [(features, False)]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,8 @@ def test_a_wrong_shape_is_an_error(shape: Tuple[int, ...], per_token: bool) -> N
 def test_warming_up_keeps_to_the_longest_sequence(max_length: int, lengths: List[int]) -> None:
     engine = Recorder()
     warm_up(engine, max_length)
-    assert [features.lengths.tolist() for features in engine.asked] == [
-        [length] * rows for (rows, _), length in zip(WARM_UP, lengths)
+    assert [(features.lengths.tolist(), is_alone) for features, is_alone in engine.asked] == [
+        ([length] * rows, is_alone)
+        for (rows, _), length in zip(WARM_UP, lengths)
+        for is_alone in (True, False)
     ]
