@@ -18,7 +18,8 @@ import numpy as np
 from bert_serving.benchmarks.policies import SMALL_ROWS
 from bert_serving.benchmarks.traces import LONGEST, MIXED
 from bert_serving.server import work
-from bert_serving.server.batching import BatchLimits, Row, provenance
+from bert_serving.server.batching import BatchLimits, pack, rows_of
+from bert_serving.server.intake import CHUNK_ROWS
 from bert_serving.server.scheduler import Scheduler
 
 __all__ = ["drive", "main"]
@@ -32,9 +33,13 @@ class _Service:
     def __init__(self, limits: BatchLimits, rows: int, clients: int, depth: int) -> None:
         self.scheduler = Scheduler(limits, SMALL_ROWS)
         random = np.random.RandomState(0)
-        self.features = [
-            np.ones((3, length), np.int32) for length in MIXED.draw(1000, random, LONGEST)
-        ]
+        size = min(rows, CHUNK_ROWS)
+        self.chunks = []
+        for _ in range(max(8, 1000 // size)):
+            lengths = MIXED.draw(size, random, LONGEST)
+            starts = lengths.cumsum() - lengths
+            features = np.ones((3, lengths.sum()), np.int32)
+            self.chunks.append((lengths.tolist(), features, starts.tolist()))
         self.rows = rows
         self.now = 0.0
         self.opened = self.ended = self.computed = 0
@@ -47,10 +52,13 @@ class _Service:
 
     def open(self, client: int) -> None:
         self.opened += 1
-        handle, known = self.opened, len(self.features)
+        handle, first, turn = self.opened, 0, self.opened
         self.tell(work.Opened(handle, self.clients[client], self.rows))
-        rows = [Row(handle, i, self.features[(handle + i) % known]) for i in range(self.rows)]
-        self.tell(work.RowsReady(handle, tuple(rows)))
+        while first < self.rows:
+            rows = rows_of(handle, first, *self.chunks[turn % len(self.chunks)])
+            rows = rows[: self.rows - first]
+            self.tell(work.RowsReady(handle, rows))
+            first, turn = first + len(rows), turn + 1
 
     def tell(self, event: work.Event) -> None:
         for action in self.scheduler.handle(event, self.now):
@@ -63,8 +71,7 @@ class _Service:
         """A batch is sent and computed; requests that it ends are followed by new ones."""
         self.now += 0.01
         action = self.batches.popleft()
-        provenance(action.batch.rows)
-        np.concatenate([row.features for row in action.batch.rows], axis=1)
+        pack(action.batch.rows)
         self.computed += len(action.batch.rows)
         before = self.ended
         self.tell(work.WorkDone(action.worker, action.batch.batch_id))

@@ -15,8 +15,11 @@ from bert_serving.client.frames import Frame
 
 __all__ = ["contents", "receive", "received", "send"]
 
-#: Frames up to this many bytes are copied: that takes less time than to keep track of their owner.
+#: Received frames up to this many bytes are copied: that takes less time than to keep track of
+#: their owner.
 COPIED_BYTES = 64 * 1024
+#: Up to so many, frames are copied though they may be lent: a thread keeps track of those.
+KEPT_BYTES = 256 * 1024
 # As plain numbers: those of pyzmq are members of enumerations, which are slow to combine.
 _MORE, _NOBLOCK, _EVENTS, _IN = int(zmq.SNDMORE), int(zmq.NOBLOCK), zmq.EVENTS, int(zmq.POLLIN)
 
@@ -31,7 +34,7 @@ def send(socket: Any, frames: Sequence[Frame], block: bool = True, lend: bool = 
     flags = 0 if block else _NOBLOCK
     last = len(frames) - 1
     for number, frame in enumerate(frames):
-        copy = not lend or len(frame) <= COPIED_BYTES
+        copy = not lend or len(frame) <= KEPT_BYTES
         socket.send(frame, flags if number == last else flags | _MORE, copy)
 
 

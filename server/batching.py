@@ -11,28 +11,64 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from functools import partial
+from itertools import groupby, repeat
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple, cast
 
 import numpy as np
 
-__all__ = ["CALL_TOKENS", "BatchLimits", "Load", "Row", "best_counts", "provenance"]
+__all__ = [
+    "CALL_TOKENS",
+    "BatchLimits",
+    "Load",
+    "Row",
+    "best_counts",
+    "pack",
+    "rows_of",
+]
 
 #: What a call costs on CPUs, in tokens.
 CALL_TOKENS = 32.0
+#: Where a chunk has at least so many rows of a batch, it takes less time to cut them out together.
+SHARING = 4
 #: So that a budget which is met exactly isn't missed by floating point.
 ROUNDING = 1e-9
 
 
-class Row(NamedTuple):
-    """A tokenized text that waits to be computed."""
-
+class _Fields(NamedTuple):
     request: int  # handle of the request that it belongs to
     index: int  # type: ignore[assignment]  # its place there; tuple.index is of no use here
-    features: np.ndarray  # int32 [3, length]: token ids, segment ids, attention mask
+    length: int  # in tokens
+    chunk: np.ndarray  # int32 [3, tokens]: token ids, segment ids, attention mask of several rows
+    start: int  # where in the chunk its tokens begin
+
+
+class Row(_Fields):
+    """A tokenized text that waits to be computed; a tuple, so that others can be made quickly."""
+
+    __slots__ = ()
+
+    def __new__(cls, request: int, index: int, features: np.ndarray) -> "Row":
+        """A row with ``features``, int32 [3, length], of its own."""
+        return super().__new__(cls, request, index, int(features.shape[1]), features, 0)
 
     @property
-    def length(self) -> int:
-        return int(self.features.shape[1])
+    def features(self) -> np.ndarray:
+        """Int32 [3, length]."""
+        return self.chunk[:, self.start : self.start + self.length]
+
+
+def rows_of(
+    request: int, first: int, lengths: Sequence[int], chunk: np.ndarray, starts: Sequence[int]
+) -> Tuple[Row, ...]:
+    """Rows of a request from place ``first`` on, whose features are parts of a chunk."""
+    numbers = range(first, first + len(lengths))
+    fields = zip(repeat(request), numbers, lengths, repeat(chunk), starts)
+    return tuple(map(_make_row, fields))
+
+
+#: As Row._make, without looking at how many fields there are.
+_make_row = cast("Callable[[Tuple[Any, ...]], Row]", partial(tuple.__new__, Row))
 
 
 @dataclass(frozen=True)
@@ -106,9 +142,27 @@ def best_counts(
     return dict(found[:best])
 
 
-def provenance(rows: Sequence[Row]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each row comes from: int64 [rows] handles, int32 [rows] indices and lengths."""
-    handles = np.array([row[0] for row in rows], np.int64)
-    indices = np.array([row[1] for row in rows], np.int32)
-    lengths = np.array([row[2].shape[1] for row in rows], np.int32)
-    return handles, indices, lengths
+def pack(rows: Sequence[Row]) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Where each row comes from, its length, and their features one after another.
+
+    Int64 [rows] handles, int32 [rows] indices and lengths, int32 [3, tokens]. It is quickest if
+    rows of the same chunk stand together.
+    """
+    requests, numbers, counts, chunks, starts = zip(*rows)
+    handles, indices = np.array(requests, np.int64), np.array(numbers, np.int32)
+    lengths = np.array(counts, np.int32)
+    if len(set(map(id, chunks))) > len(rows) / SHARING:
+        parts = [row[3][:, row[4] : row[4] + row[2]] for row in rows]
+    else:
+        stops = lengths.cumsum()
+        # Of each token: its place in its chunk.
+        places = np.arange(stops[-1]) + (np.array(starts) - stops + lengths).repeat(lengths)
+        parts = []
+        row = token = 0
+        for _, same in groupby(map(id, chunks)):
+            chunk = chunks[row]
+            row += len(list(same))
+            parts.append(chunk.take(places[token : stops[row - 1]], axis=1))
+            token = stops[row - 1]
+    features = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+    return handles, indices, lengths, features

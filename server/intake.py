@@ -14,9 +14,9 @@ from queue import SimpleQueue
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from bert_serving.client.protocol import Request
-from bert_serving.server.batching import Row
+from bert_serving.server.batching import Row, rows_of
 from bert_serving.server.messages import Registered
-from bert_serving.server.tokenization import Encoded, Tokenizer, padded_length
+from bert_serving.server.tokenization import EncodedTexts, Tokenizer, padded_length
 
 __all__ = ["Accepted", "Chunk", "Intake", "InvalidText"]
 
@@ -36,7 +36,7 @@ class Chunk(NamedTuple):
 
     handle: int
     start: int
-    encoded: Sequence[Encoded] = ()
+    encoded: Optional[EncodedTexts] = None
     tokens: Sequence[List[str]] = ()  # empty unless clients may have them
     error: Optional[Exception] = None
 
@@ -71,15 +71,16 @@ class Accepted:
 
     def add(self, chunk: Chunk) -> Tuple[Row, ...]:
         """The scheduler's rows for a chunk; what the sink will need is kept."""
-        start, stop = chunk.start, chunk.start + len(chunk.encoded)
-        self._tokenized += len(chunk.encoded)
+        encoded = chunk.encoded
+        assert encoded is not None, "a chunk with an error has no rows"
+        start, stop = chunk.start, chunk.start + len(encoded)
+        self._tokenized += len(encoded)
         if self._wanted:
-            self._wanted[start:stop] = [(one.wanted_length, one.is_pair) for one in chunk.encoded]
+            self._wanted[start:stop] = zip(encoded.wanted, encoded.pairs)
         if chunk.tokens:
             self._tokens = self._tokens or [[]] * len(self.texts)
             self._tokens[start:stop] = chunk.tokens
-        handle = self.handle
-        return tuple([Row(handle, i, one.features) for i, one in enumerate(chunk.encoded, start)])
+        return rows_of(self.handle, start, encoded.lengths, encoded.features, encoded.starts)
 
     def registered(self, batch_rows: int, max_length: int, fixed: bool) -> Registered:
         """What the sink is told once all is tokenized; see tokenization.padded_length."""
@@ -143,14 +144,14 @@ class Intake:
     def _encode(self, accepted: Accepted, start: int, stop: int) -> Chunk:
         try:
             encoded = self._tokenizer.encode(accepted.texts[start:stop], accepted.is_tokenized)
-            lengths = [one.features.shape[1] for one in encoded]
-            if 0 in lengths:
+            if 0 in encoded.lengths:
                 raise InvalidText(
                     "text %d has no tokens, and with -no_special_token the server puts none "
-                    "around it" % (start + lengths.index(0))
+                    "around it" % (start + encoded.lengths.index(0))
                 )
-            with_tokens = encoded if self._with_tokens else ()
-            tokens = [self._tokenizer.tokens_of(one) for one in with_tokens]
+            tokens = []
+            if self._with_tokens:
+                tokens = [self._tokenizer.tokens_of(one) for one in encoded]
             return Chunk(accepted.handle, start, encoded, tokens)
         except Exception as error:  # a thread has nobody to raise it to; the caller looks at it
             return Chunk(accepted.handle, start, error=error)

@@ -236,7 +236,7 @@ class Line:
             if client.since != now:
                 client.since = now
                 self._waiting[request.client] = self._waiting.pop(request.client)
-        load.longest = max([load.longest] + [row[2].shape[1] for row in taken])
+        load.longest = max([load.longest] + [row[2] for row in taken])
         return taken
 
     def _settle(self, offers: List[_Request]) -> None:

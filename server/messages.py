@@ -81,7 +81,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker can hold ``credits`` batches at a time."""
+    """A worker can hold ``credits`` batches at a time, and computes ``streams`` of them."""
 
     credits: int
     streams: int = 1

@@ -25,16 +25,16 @@ class InOrder:
 
     def extend(self, rows: Sequence[Row]) -> None:
         self._rows += rows
-        self.tokens += sum([row[2].shape[1] for row in rows])
+        self.tokens += sum([row[2] for row in rows])
 
     def first_length(self) -> int:
         """The length of the row that it is best to begin with."""
-        return int(self._rows[0][2].shape[1])
+        return self._rows[0][2]
 
     def count(self, available: Dict[int, int]) -> None:
         """Add what is there to ``available``, length -> rows."""
         for row in self._rows:
-            length = row[2].shape[1]
+            length = row[2]
             available[length] = available.get(length, 0) + 1
 
     def take(self, wanted: Dict[int, int]) -> List[Row]:
@@ -42,7 +42,7 @@ class InOrder:
         taken: List[Row] = []
         left: List[Row] = []
         for row in self._rows:
-            length = row[2].shape[1]
+            length = row[2]
             if wanted.get(length, 0):
                 wanted[length] -= 1
                 self.tokens -= length
@@ -70,7 +70,7 @@ class ByLength:
     def extend(self, rows: Sequence[Row]) -> None:
         groups = self._rows
         for row in rows:
-            length = row[2].shape[1]
+            length = row[2]
             if length in groups:
                 groups[length].append(row)
             else:

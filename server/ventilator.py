@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from itertools import islice
 from typing import Any, Dict, List, Optional
 
-import numpy as np
 import zmq
 
 from bert_serving.client import multipart, protocol
@@ -20,7 +20,7 @@ from bert_serving.client.frames import decode_request, parse_texts
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
 from bert_serving.server.addresses import bind_tcp, is_loopback
-from bert_serving.server.batching import BatchLimits, provenance
+from bert_serving.server.batching import BatchLimits, pack
 from bert_serving.server.intake import Accepted, Chunk, Intake, InvalidText
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
@@ -282,9 +282,12 @@ class Ventilator:
         self._perform(self._scheduler.handle(event, time.monotonic()))
 
     def _perform(self, actions: List[work.Action]) -> None:
-        for action in actions:
+        pending = deque(actions)
+        while pending:
+            action = pending.popleft()
             if isinstance(action, work.Dispatch):
-                self._dispatch(action)
+                # What follows comes last, for batches must leave in the order of their numbers.
+                pending.extend(self._dispatch(action))
                 continue
             request = self._accepted.pop(action.handle).request
             if isinstance(action, work.Failed):
@@ -294,15 +297,16 @@ class Ventilator:
             elif isinstance(action, work.Forgotten):
                 multipart.send(self._sink, Dropped(action.handle).frames())
 
-    def _dispatch(self, action: work.Dispatch) -> None:
-        rows = action.batch.rows
-        handles, indices, lengths = provenance(rows)
-        features = np.concatenate([row.features for row in rows], axis=1)
-        message = BatchMessage(action.batch.batch_id, handles, indices, lengths, features)
-        tokens = int(lengths.sum())
-        self._statistics.count_batch(len(rows), tokens, int(lengths.max()) * len(rows))
+    def _dispatch(self, action: work.Dispatch) -> List[work.Action]:
+        """Send a batch; returns what is to be done if that fails."""
+        batch = action.batch
+        message = BatchMessage(batch.batch_id, *pack(batch.rows))
+        rows = len(batch.rows)
+        self._statistics.count_batch(rows, batch.tokens, batch.longest * rows)
         try:
             multipart.send(self._workers, [action.worker] + message.frames())
         except zmq.ZMQError as error:
             # The connection is gone; the scheduler gives the rows to another worker.
-            self._schedule(work.WorkerLost(action.worker, str(error)))
+            lost = work.WorkerLost(action.worker, str(error))
+            return self._scheduler.handle(lost, time.monotonic())
+        return []

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import re
 from itertools import chain
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
-__all__ = ["MAX_WORD_CHARACTERS", "REMEMBERED_WORDS", "WordPieces"]
+__all__ = ["MAX_WORD_CHARACTERS", "REMEMBERED_WORDS", "WordPieces", "is_plain"]
 
 #: Words with more characters become one unknown token.
 MAX_WORD_CHARACTERS = 100
@@ -24,6 +24,8 @@ MAX_WORD_CHARACTERS = 100
 REMEMBERED_WORDS = 2**15
 #: Longer words are rare, and so many of them would take much memory.
 REMEMBERED_CHARACTERS = 20
+#: Between texts that are cut together: a word of its own, which plain text doesn't have.
+BOUNDARY = "\0"
 CAPITAL_SIGMA = "\u03a3"
 PLAIN = re.compile(r"[\t\n\r -~]*")
 WORD = re.compile(r"[0-9A-Za-z]+|[^\s0-9A-Za-z]")
@@ -49,14 +51,15 @@ class WordPieces:
         rust = _build(vocabulary, lowercase, strip_accents, split_chinese)
         # Newer releases have a call that leaves out what nobody reads here: offsets and strings.
         self._encode_batch = getattr(rust, "encode_batch_fast", rust.encode_batch)
-        self._pieces_of: Dict[str, List[int]] = {}
+        self._between = {BOUNDARY: [vocabulary["[SEP]"], vocabulary["[CLS]"]]}
+        self._pieces_of: Dict[str, List[int]] = dict(self._between)
 
     def cut(self, texts: Iterable[str]) -> List[List[int]]:
         """The ids of each text's word pieces."""
         cut: List[List[int]] = []
         others: Dict[int, str] = {}  # by their place
         for number, text in enumerate(texts):
-            if _is_plain(text):
+            if is_plain(text):
                 cut.append(self._recall(text))
             else:
                 cut.append([])
@@ -65,6 +68,12 @@ class WordPieces:
             for number, ids in zip(others, self._encode(list(others.values()))):
                 cut[number] = ids
         return cut
+
+    def cut_together(self, texts: Sequence[str]) -> List[int]:
+        """The ids of the word pieces of all texts, which must be plain, with those of [SEP] and
+        [CLS] between two texts.
+        """
+        return self._recall(BOUNDARY.join(texts))
 
     def _recall(self, text: str) -> List[int]:
         words = WORD.findall(text.lower() if self._lowercase else text)
@@ -76,14 +85,17 @@ class WordPieces:
 
     def _learn(self, words: List[str]) -> Dict[str, List[int]]:
         """The pieces of all ``words``, kept for others' texts too."""
-        different = list(dict.fromkeys(words))
-        pieces_of = dict(zip(different, self._encode(different)))
-        if len(self._pieces_of) + len(pieces_of) > REMEMBERED_WORDS:
-            self._pieces_of.clear()
-        self._pieces_of.update(
+        known = self._pieces_of
+        different = dict.fromkeys(words)
+        new = [word for word in different if word not in known]
+        pieces_of = dict(zip(new, self._encode(new)))
+        found = {word: pieces_of[word] if word in pieces_of else known[word] for word in different}
+        if len(known) + len(new) > REMEMBERED_WORDS:
+            known = self._pieces_of = dict(self._between)  # not cleared: others may be reading it
+        known.update(
             (word, ids) for word, ids in pieces_of.items() if len(word) <= REMEMBERED_CHARACTERS
         )
-        return pieces_of
+        return found
 
     def _clean(self, text: str) -> str:
         """What the Rust library can be given, and what it folds as 1.10 would."""
@@ -96,7 +108,8 @@ class WordPieces:
         return [encoding.ids for encoding in self._encode_batch(texts, add_special_tokens=False)]
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
+    """Whether a text consists of visible ASCII characters and white space."""
     # The first two answer at once, or nearly so, for most texts.
     return text.isascii() and (text.isprintable() or PLAIN.fullmatch(text) is not None)
 

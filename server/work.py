@@ -5,7 +5,7 @@ Pure values. A request is known by its handle, a number that is given out once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional, Tuple, Union
 
 from bert_serving.server.batching import BatchLimits, Row
@@ -62,7 +62,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class WorkerJoined:
-    """A worker is ready to hold ``credits`` batches at a time."""
+    """A worker is ready to hold ``credits`` batches at a time, and to compute ``streams``."""
 
     worker: bytes
     credits: int
@@ -121,12 +121,18 @@ class Batch:
     batch_id: int
     rows: Tuple[Row, ...]
     attempt: int = 1
+    tokens: int = field(init=False)
+    longest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        lengths = [row[2] for row in self.rows]
+        # The way around a frozen dataclass; the cost is asked for at every event.
+        object.__setattr__(self, "tokens", sum(lengths))
+        object.__setattr__(self, "longest", max(lengths))
 
     def cost(self, limits: BatchLimits) -> float:
         """What it costs to compute, in tokens."""
-        lengths = [row[2].shape[1] for row in self.rows]
-        weighted = limits.weighted(len(lengths), sum(lengths), max(lengths))
-        return limits.call_tokens + weighted
+        return limits.call_tokens + limits.weighted(len(self.rows), self.tokens, self.longest)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 
-from bert_serving.benchmarks.costs import CostModel
+from bert_serving.benchmarks.costs import CostModel, CostTable, Sample, fit
 from bert_serving.benchmarks.errors import BenchmarkError
 from bert_serving.benchmarks.policies import POLICIES, SMALL_ROWS
 from bert_serving.benchmarks.simulation import Setting, Summary, jain, simulate, summarize
-from bert_serving.benchmarks.simulator import SWEEPS, limits_for, main
+from bert_serving.benchmarks.simulator import SWEEPS, Engine, limits_for, main
 from bert_serving.benchmarks.traces import TRACES, Client, Trace, read_trace
 from bert_serving.server.scheduler import Scheduler
 
@@ -59,6 +59,30 @@ def test_every_row_is_computed_whatever_the_order_of_service(policy: str) -> Non
     )
     assert all(np.isfinite(request.answered) for request in result.requests)
     assert scheduler.open_requests == 0
+
+
+def test_streams_compute_at_the_same_time() -> None:
+    clients = [single(10, 0.0), single(10, 0.0), single(10, 1.0)]
+    alone = CostModel(True, (0.05, 0.005, 0.0, 0.0, 0.0))
+    setting = {"model": TIDY, "noise": 0.0, "streams": 2}
+    limits = limits_for(TIDY)
+    scheduler = Scheduler(limits, SMALL_ROWS)
+    found = simulate(
+        Trace("two", clients), scheduler, Setting(limits=limits, alone=alone, **setting)
+    )
+    times = [request.answered - request.sent for request in found.requests]
+    hops = 3 * 0.0003
+    assert times == pytest.approx([0.1 + hops, 0.2 + hops, 0.1 + hops]), "the second beside another"
+    assert found.batches == 3
+
+
+def test_tables_are_matched_with_those_of_batches_alone() -> None:
+    samples = [Sample(rows, rows * 10, 10, 0.01 * rows) for rows in (1, 2, 4)]
+    shared = CostTable("a", True, {}, samples, streams=2)
+    alone = CostTable("a, alone", True, {}, samples)
+    assert Engine.of({"a": shared, "a, alone": alone}, "a").alone == fit(alone)
+    assert Engine.of({"a": shared}, "a") == Engine(fit(shared), 2, None)
+    assert Engine.of({"a": shared}, "a").speed == 2 * fit(shared).speed
 
 
 def test_the_same_seed_gives_the_same_result() -> None:

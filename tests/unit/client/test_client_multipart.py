@@ -7,9 +7,9 @@ import zmq
 from zmq.utils import garbage
 
 from bert_serving.client import multipart
-from bert_serving.client.multipart import COPIED_BYTES
+from bert_serving.client.multipart import KEPT_BYTES
 
-LARGE = bytes(range(256)) * (COPIED_BYTES // 256 + 1)
+LARGE = bytes(range(256)) * (KEPT_BYTES // 256 + 1)
 
 
 class Pair:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_serving.server.batching import BatchLimits, Load, Row, best_counts, provenance
+from bert_serving.server.batching import BatchLimits, Load, Row, best_counts, pack, rows_of
 
 Lengths = st.lists(st.integers(1, 512), min_size=1, max_size=60)
 Weights = st.sampled_from([0.0, 0.1, 0.3, 1.0])
@@ -121,13 +121,38 @@ def test_padding_counts_by_its_weight(weight: float, expected: float) -> None:
     assert BatchLimits(10, 1000, weight).weighted(rows=2, tokens=70, longest=50) == expected
 
 
-def test_provenance_names_request_place_and_length_of_each_row() -> None:
+def test_rows_are_packed_as_columns() -> None:
+    random = np.random.RandomState(0)
+    chunk, other = random.randint(0, 9, (3, 20), np.int32), random.randint(0, 9, (3, 7), np.int32)
     rows = [
-        Row(2**40, 3, np.zeros((3, 5), np.int32)),
-        Row(2**40 + 1, 0, np.zeros((3, 7), np.int32)),
+        *rows_of(2**40, 3, [5, 2, 4], chunk, [10, 0, 3]),
+        Row(2**40 + 1, 0, other),
+        *rows_of(2**40 + 2, 0, [1], chunk, [19]),
     ]
-    handles, indices, lengths = provenance(rows)
-    assert (handles.dtype, indices.dtype, lengths.dtype) == (np.int64, np.int32, np.int32)
-    assert handles.tolist() == [2**40, 2**40 + 1]
-    assert indices.tolist() == [3, 0]
-    assert lengths.tolist() == [5, 7]
+    arrays = handles, indices, lengths, features = pack(rows)
+    assert [array.dtype for array in arrays] == [np.int64, np.int32, np.int32, np.int32]
+    assert handles.tolist() == [2**40] * 3 + [2**40 + 1, 2**40 + 2]
+    assert indices.tolist() == [3, 4, 5, 0, 0]
+    assert lengths.tolist() == [5, 2, 4, 7, 1]
+    expected = [chunk[:, 10:15], chunk[:, :2], chunk[:, 3:7], other, chunk[:, 19:]]
+    np.testing.assert_array_equal(features, np.concatenate(expected, axis=1))
+    for row, part in zip(rows, expected):
+        assert isinstance(row, Row)
+        np.testing.assert_array_equal(row.features, part)
+
+
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    seed=st.integers(0, 1000),
+)
+def test_rows_of_few_or_many_chunks_are_packed_alike(counts: List[int], seed: int) -> None:
+    random = np.random.RandomState(seed)
+    rows: List[Row] = []
+    for handle, count in enumerate(counts):
+        lengths = random.randint(1, 6, count)
+        chunk = random.randint(0, 99, (3, lengths.sum())).astype(np.int32)
+        starts = lengths.cumsum() - lengths
+        rows += rows_of(handle, 0, lengths.tolist(), chunk, starts.tolist())
+    taken = [row for row in rows if random.rand() < 0.8] or rows
+    features = pack(taken)[3]
+    np.testing.assert_array_equal(features, np.concatenate([one.features for one in taken], 1))

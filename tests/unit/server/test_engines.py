@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bert_serving.server import engines
 from bert_serving.server.engines import Engine, Features
-from bert_serving.server.engines.echo import DIMENSION, EchoEngine, echo_vector, vocabulary
+from bert_serving.server.engines.echo import DIMENSION, PRIME, EchoEngine, echo_vector, vocabulary
 from bert_serving.server.errors import EngineError, StartupError
 from bert_serving.server.spec import EngineSpec
 
@@ -57,6 +57,15 @@ def test_an_echo_tells_texts_apart(one: List[int], place: int, change: int) -> N
     other = list(one)
     other[place % len(one)] += change
     assert echo_vector(one)[0] != echo_vector(other)[0]
+
+
+def test_an_echo_consists_of_the_multiples_of_a_number() -> None:
+    """Of more texts than are computed at a time."""
+    ids = np.arange(0, 60000, 200)
+    vectors = echo().encode(features_of([[number] for number in ids.tolist()]))
+    marks = (ids + 1) * 38 % PRIME  # 38 is what goes with the first position
+    expected = marks[:, None] * np.arange(1, DIMENSION + 1) % PRIME
+    np.testing.assert_array_equal(vectors, expected.astype(np.float32) / np.float32(PRIME))
 
 
 def test_an_echo_vector_has_the_dimension_asked_for() -> None:

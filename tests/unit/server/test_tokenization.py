@@ -254,6 +254,37 @@ def test_any_text(texts: List[str], lowercase: bool) -> None:
         assert_encoded(one, expected, tokenizer, VOCABULARY)
 
 
+PLAIN_TEXTS = st.lists(st.sampled_from(["abc", "ABab", ".", "x" * 101, " ", "\t", "[SEP]"])).map(
+    "".join
+)
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(
+    texts=st.lists(st.one_of(PLAIN_TEXTS, PLAIN_TEXTS, TEXTS), min_size=1, max_size=30),
+    max_length=st.integers(4, 12),
+    lowercase=st.booleans(),
+    mask_special=st.booleans(),
+)
+@example(texts=["a", "a b", ""] * 8, max_length=12, lowercase=True, mask_special=True)
+@example(
+    texts=["a b c d e"] * 20 + ["é", "a ||| b"], max_length=5, lowercase=True, mask_special=True
+)
+@example(texts=["a"] * 3 + ["é"] * 20, max_length=5, lowercase=True, mask_special=False)
+def test_texts_are_encoded_together_as_alone(
+    texts: List[str], max_length: int, lowercase: bool, mask_special: bool
+) -> None:
+    settings = TokenizerSettings(max_length, lowercase=lowercase, mask_special=mask_special)
+    tokenizer = Tokenizer(VOCABULARY, settings)
+    encoded = tokenizer.encode(texts, False)
+    assert len(encoded) == len(texts)
+    assert encoded.features.shape == (3, sum(encoded.lengths))
+    for text, one in zip(texts, encoded):
+        (alone,) = tokenizer.encode([text], False)
+        np.testing.assert_array_equal(one.features, alone.features)
+        assert one[1:] == alone[1:]
+
+
 TOKENS = st.lists(st.sampled_from(["a", "##b", "A", "nowhere", "[SEP]", "[CLS]"]), max_size=12)
 
 

@@ -349,6 +349,20 @@ def test_a_worker_whose_connection_is_gone_is_given_up(bench: Bench) -> None:
         assert worker.batch().handles.tolist() == [1]
 
 
+def test_batches_leave_in_order_though_a_connection_is_gone(bench: Bench) -> None:
+    """A worker computes them in the order in which they come, which the scheduler relies on."""
+    ghost = work.WorkerJoined(b"worker-0.0", 3)  # as many as the other has, and it came first
+    bench.ventilator._schedule(ghost)
+    with bench.running():
+        worker = bench.worker(b"worker-1.0", credits=3)
+        assert bench.status()["num_waiting_row"] == 0
+        bench.request(["a"] * (bench.spec.max_batch_size + 1))
+        batches = [worker.batch() for _ in range(2)]
+    numbers = [batch.batch_id for batch in batches]
+    assert numbers == sorted(numbers)
+    assert sorted(len(batch.lengths) for batch in batches) == [1, bench.spec.max_batch_size]
+
+
 def test_a_batch_that_fails_runs_again_and_then_fails_its_request(bench: Bench) -> None:
     with bench.running():
         worker = bench.worker()

@@ -61,6 +61,37 @@ def test_plain_and_other_texts_keep_their_places() -> None:
     assert make().cut(["é ab", "x", "ab"]) == [[unknown, 8], [unknown], [8]]
 
 
+PLAIN = st.text(st.sampled_from("ab A1.[\t~"), max_size=20)
+
+
+@given(texts=st.lists(PLAIN, min_size=1, max_size=6), lowercase=st.booleans())
+def test_texts_are_cut_together_as_one_by_one(texts: List[str], lowercase: bool) -> None:
+    pieces = make(lowercase)
+    first, *others = pieces.cut(texts)
+    between = [VOCABULARY["[SEP]"], VOCABULARY["[CLS]"]]
+    expected = sum([between + ids for ids in others], first)
+    for fresh in (pieces, make(lowercase)):
+        assert fresh.cut_together(texts) == expected
+
+
+def test_what_stands_between_texts_is_known_after_forgetting_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wordpiece, "REMEMBERED_WORDS", 3)
+    pieces = make()
+    for text in ("a", "b", "ab", "A a1"):
+        ids = pieces.cut_together([text, text])
+        assert ids == [*pieces.cut([text])[0], 3, 2, *pieces.cut([text])[0]]
+
+
+def test_only_new_words_are_given_to_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = make()
+    library = Library(pieces, monkeypatch)
+    pieces.cut_together(["aba b", "b ab"])
+    pieces.cut_together(["aba b", "b ba"])
+    assert library.given == ["aba", "b", "ab", "ba"]
+
+
 def test_a_word_is_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = make()
     library = Library(pieces, monkeypatch)
