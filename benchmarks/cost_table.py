@@ -11,8 +11,9 @@ import argparse
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -86,18 +87,23 @@ def save(table: CostTable, path: Path) -> None:
         raise BenchmarkError("can't write %s: %s" % (path, error.strerror or error)) from error
 
 
-def _measure_engine(args: argparse.Namespace, progress: Progress) -> List[Sample]:
+def _measure_engine(args: argparse.Namespace, progress: Progress) -> Tuple[List[Sample], int]:
+    """The samples, and how many batches were computed at a time."""
     spec = prepared(args)
+    streams = 1 if args.alone else spec.engine.streams
     engine = create(spec.engine.name)
     engine.load(spec.engine, spec.devices[0])
+    pool = ThreadPoolExecutor(streams)
+
+    def run(lengths: np.ndarray) -> None:
+        features = Features(np.ones((3, int(lengths.sum())), np.int32), lengths)
+        batches = [pool.submit(engine.encode, features, streams == 1) for _ in range(streams)]
+        for batch in batches:
+            batch.result()
+
     try:
-        return measure(
-            lambda lengths: engine.encode(
-                Features(np.ones((3, int(lengths.sum())), np.int32), lengths)
-            ),
-            shapes(args.seed, spec.tokenizer.max_length),
-            progress,
-        )
+        with pool:
+            return measure(run, shapes(args.seed, spec.tokenizer.max_length), progress), streams
     finally:
         engine.close()
 
@@ -109,13 +115,16 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.description = "Measure how long an engine takes for batches of many shapes."
     parser.add_argument("--name", required=True, help="what the table is called")
     parser.add_argument("--packed", action="store_true", help="the graph computes no padding")
+    parser.add_argument(
+        "--alone", action="store_true", help="one batch at a time, though the server takes several"
+    )
     args = parser.parse_args(argv)
     try:
         if args.output is None:
             raise BenchmarkError("name the file to write by -o")
         machine = describe_machine()  # before anything runs, for the load average's sake
-        samples = _measure_engine(args, Progress(bars_wanted() and not args.no_progress))
-        table = CostTable(args.name, args.packed, machine, samples)
+        samples, streams = _measure_engine(args, Progress(bars_wanted() and not args.no_progress))
+        table = CostTable(args.name, args.packed, machine, samples, streams)
         save(table, Path(args.output))
     except BenchmarkError as error:
         print("error: %s" % error, file=sys.stderr)

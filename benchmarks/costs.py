@@ -44,12 +44,16 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class CostTable:
-    """Samples of one engine with one model; ``packed``: padding is paid for in attention only."""
+    """Samples of one engine with one model; ``packed``: padding is paid for in attention only.
+
+    ``streams``: so many batches of a shape were computed at a time.
+    """
 
     name: str
     packed: bool
     machine: Dict[str, Any]
     samples: Sequence[Sample]
+    streams: int = 1
 
     def as_json(self) -> Dict[str, Any]:
         """Values of JSON, which :func:`read_tables` reads."""
@@ -57,6 +61,7 @@ class CostTable:
         return {
             "name": self.name,
             "packed": self.packed,
+            "streams": self.streams,
             "machine": self.machine,
             "columns": list(Sample._fields),
             "samples": samples,
@@ -73,6 +78,7 @@ def read_tables(path: Path = MEASURED) -> Dict[str, CostTable]:
                 entry["packed"],
                 entry["machine"],
                 [Sample(*sample) for sample in entry["samples"]],
+                entry["streams"],
             )
             for entry in entries
         ]

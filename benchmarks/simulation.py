@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, List, Sequence, Tuple
+from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -31,12 +31,17 @@ CHUNK_ROWS = 512
 class Setting:
     """What runs: ``pad_to`` is the length that every batch is padded to, 0: its longest row's.
 
+    ``model`` is for a worker that computes in all its ``streams``, ``alone`` for a batch that is
+    begun when no other is computed or waits there (None: the same). ``credits`` are those of a
+    stream.
     ``noise`` is the standard deviation of the logarithm of batches' durations.
     """
 
     model: CostModel
     limits: BatchLimits
     credits: int = 2
+    streams: int = 1
+    alone: Optional[CostModel] = None
     workers: int = 1
     pad_to: int = 0
     noise: float = 0.1
@@ -80,7 +85,8 @@ class _Simulation:
         self.woken_at = float("inf")
         self.requests: Dict[int, Request] = {}
         self.unsent: List[Deque[np.ndarray]] = [deque(one.requests) for one in trace.clients]
-        self.queues: Dict[bytes, Deque[work.Batch]] = {}
+        self.waiting: Dict[bytes, Deque[work.Batch]] = {}
+        self.computing: Dict[bytes, int] = {}
         self.features: Dict[int, np.ndarray] = {}
         self.result = Result([], 0.0)
 
@@ -91,8 +97,9 @@ class _Simulation:
     def run(self) -> Result:
         for i in range(self.setting.workers):
             worker = b"worker %d" % i
-            self.queues[worker] = deque()
-            self.tell(work.WorkerJoined(worker, self.setting.credits), 0.0)
+            self.waiting[worker], self.computing[worker] = deque(), 0
+            streams = self.setting.streams
+            self.tell(work.WorkerJoined(worker, streams * self.setting.credits, streams), 0.0)
         for i, client in enumerate(self.trace.clients):
             times: Sequence[float] = [0.0] * client.depth
             for at in times if client.times is None else client.times:
@@ -144,19 +151,25 @@ class _Simulation:
 
     def on_batch(self, details: Tuple[bytes, work.Batch], now: float) -> None:
         worker, batch = details
-        self.queues[worker].append(batch)
-        if len(self.queues[worker]) == 1:
-            self.begin(worker, now)
+        self.waiting[worker].append(batch)
+        self.begin(worker, now)
 
     def begin(self, worker: bytes, now: float) -> None:
-        rows = self.queues[worker][0].rows
-        lengths = [row[2].shape[1] for row in rows]
-        tokens, longest = sum(lengths), self.setting.pad_to or max(lengths)
-        if self.setting.pad_to:
-            seconds = self.setting.model.seconds(len(rows), len(rows) * longest, longest)
+        """Let an idle stream compute what waits."""
+        if not self.waiting[worker] or self.computing[worker] == self.setting.streams:
+            return
+        batch, setting = self.waiting[worker].popleft(), self.setting
+        is_alone = not self.computing[worker] and not self.waiting[worker]
+        self.computing[worker] += 1
+        rows = batch.rows
+        lengths = [row.length for row in rows]
+        tokens, longest = sum(lengths), setting.pad_to or max(lengths)
+        model = setting.alone if is_alone and setting.alone else setting.model
+        if setting.pad_to:
+            seconds = model.seconds(len(rows), len(rows) * longest, longest)
         else:
-            seconds = self.setting.model.seconds(len(rows), tokens, longest)
-        seconds *= self.random.lognormal(0.0, self.setting.noise)
+            seconds = model.seconds(len(rows), tokens, longest)
+        seconds *= self.random.lognormal(0.0, setting.noise)
         result = self.result
         result.busy += seconds
         result.batches += 1
@@ -165,13 +178,12 @@ class _Simulation:
         for row, length in zip(rows, lengths):
             client = self.requests[row[0]].client
             result.tokens_of[client] = result.tokens_of.get(client, 0) + length
-        self.push(now + seconds, "computed", worker)
+        self.push(now + seconds, "computed", (worker, batch.batch_id))
 
-    def on_computed(self, worker: bytes, now: float) -> None:
-        batch = self.queues[worker].popleft()
-        self.push(now + HOP, "done", (worker, batch.batch_id))
-        if self.queues[worker]:
-            self.begin(worker, now)
+    def on_computed(self, details: Tuple[bytes, int], now: float) -> None:
+        self.push(now + HOP, "done", details)
+        self.computing[details[0]] -= 1
+        self.begin(details[0], now)
 
     def on_done(self, details: Tuple[bytes, int], now: float) -> None:
         self.tell(work.WorkDone(*details), now)

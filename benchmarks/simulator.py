@@ -12,9 +12,9 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from bert_serving.benchmarks.costs import MEASURED, CostModel, fit, read_tables
+from bert_serving.benchmarks.costs import MEASURED, CostModel, CostTable, fit, read_tables
 from bert_serving.benchmarks.errors import BenchmarkError
 from bert_serving.benchmarks.policies import POLICIES, SMALL_ROWS
 from bert_serving.benchmarks.results import Cell, Table
@@ -51,6 +51,26 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
+class Engine:
+    """What batches cost: in all of its streams at a time, and alone if that is another matter."""
+
+    model: CostModel
+    streams: int = 1
+    alone: Optional[CostModel] = None
+
+    @classmethod
+    def of(cls, tables: Mapping[str, CostTable], name: str) -> Engine:
+        """By the table of that name, and the one with ", alone" behind it, if there is one."""
+        alone = tables.get(name + ", alone")
+        return cls(fit(tables[name]), tables[name].streams, None if alone is None else fit(alone))
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second."""
+        return self.streams * self.model.speed
+
+
+@dataclass(frozen=True)
 class Run:
     """One line of the tables; ``variant`` is what was compared."""
 
@@ -64,30 +84,35 @@ def limits_for(model: CostModel, tokens: int = BATCH_TOKENS) -> BatchLimits:
     return BatchLimits(BATCH_ROWS, tokens, model.padding_weight, model.call_tokens)
 
 
-def compare_policies(model: CostModel, traces: Sequence[Trace]) -> Iterator[Run]:
+def setting_for(engine: Engine, limits: BatchLimits, credits: int = 2, pad_to: int = 0) -> Setting:
+    """One worker with this engine."""
+    return Setting(engine.model, limits, credits, engine.streams, engine.alone, pad_to=pad_to)
+
+
+def compare_policies(engine: Engine, traces: Sequence[Trace]) -> Iterator[Run]:
     """Every order of service on every trace."""
     for trace in traces:
         for name, policy in POLICIES.items():
-            limits = limits_for(model)
+            limits = limits_for(engine.model)
             scheduler = Scheduler(limits, SMALL_ROWS, line=policy(limits))
             # 1.10 pads all to the longest sequence that it is set to.
             pad_to = LONGEST if name.startswith("bert-as-service") else 0
-            result = simulate(trace, scheduler, Setting(model, limits, pad_to=pad_to))
+            result = simulate(trace, scheduler, setting_for(engine, limits, pad_to=pad_to))
             yield Run(trace.name, name, summarize(result, trace.clients))
 
 
-def sweep(model: CostModel, traces: Sequence[Trace], name: str) -> Iterator[Run]:
+def sweep(engine: Engine, traces: Sequence[Trace], name: str) -> Iterator[Run]:
     """The scheduler with each value of one constant, the others being as they are."""
     for trace in traces:
         for value in SWEEPS[name]:
             chosen = {"tokens": BATCH_TOKENS, "credits": 2, "aging": AGING, "ahead": AHEAD}
             chosen["lead_batches"] = LEAD_BATCHES
             chosen[name] = value
-            limits = limits_for(model, int(chosen["tokens"]))
+            limits = limits_for(engine.model, int(chosen["tokens"]))
             scheduler = Scheduler(
                 limits, SMALL_ROWS, chosen["aging"], chosen["lead_batches"], chosen["ahead"]
             )
-            setting = Setting(model, limits, credits=int(chosen["credits"]))
+            setting = setting_for(engine, limits, int(chosen["credits"]))
             result = simulate(trace, scheduler, setting)
             yield Run(trace.name, "%s %g" % (name, value), summarize(result, trace.clients))
 
@@ -139,14 +164,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         known = read_tables(args.costs)
         if args.table not in known:
             raise BenchmarkError("no table %r; there are: %s" % (args.table, ", ".join(known)))
-        model = fit(known[args.table])
+        engine = Engine.of(known, args.table)
         traces = (
             [read_trace(args.recorded)]
             if args.recorded
-            else [TRACES[name](model.speed, args.seed) for name in args.traces]
+            else [TRACES[name](engine.speed, args.seed) for name in args.traces]
         )
         runs = list(
-            sweep(model, traces, args.sweep) if args.sweep else compare_policies(model, traces)
+            sweep(engine, traces, args.sweep) if args.sweep else compare_policies(engine, traces)
         )
         if args.json:
             atomic_write(args.json, json.dumps([asdict(run) for run in runs], indent=1) + "\n")
