@@ -20,9 +20,11 @@ __all__ = ["ClosedLoad", "ClosedResult", "Timing", "closed_loop", "sum_up"]
 
 @dataclass(frozen=True)
 class ClosedResult:
-    """Without the warm-up. ``seconds`` pass from the first request to the last answer, and the
-    rates count what was answered then. ``client_rows_per_second`` is 1.10's figure: of each
-    client the rows of a request by the mean latency, and the mean of these over the clients.
+    """Without the warm-up. The rates are of the ``seconds`` in which all clients have requests
+    under way: what is answered while only the last few do says nothing of so many clients. Of a
+    request that is under way for a part of that time, so much counts. ``client_rows_per_second`` is
+    1.10's figure: of each client the rows of a request by the mean latency, and the mean of these
+    over the clients.
     """
 
     load: ClosedLoad
@@ -66,8 +68,15 @@ def sum_up(load: ClosedLoad, clients: Sequence[Sequence[Timing]]) -> ClosedResul
     timings = [timing for client in clients for timing in client]
     answered = [timing for timing in timings if timing.error is None]
     latencies = tuple(timing.ended - timing.began for timing in answered)
-    began = min(timing.began for timing in timings)
-    seconds = max(timing.ended for timing in timings) - began
+    began = max(client[0].began for client in clients)
+    ended = min(client[-1].ended for client in clients)
+    if ended <= began:  # never all of them
+        began, ended = min(one.began for one in timings), max(one.ended for one in timings)
+    shares = [
+        max(0.0, min(one.ended, ended) - max(one.began, began)) / (one.ended - one.began)
+        for one in answered
+    ]
+    seconds = ended - began
     speeds = []
     for client in clients:
         spent = sum(one.ended - one.began for one in client)
@@ -77,9 +86,9 @@ def sum_up(load: ClosedLoad, clients: Sequence[Sequence[Timing]]) -> ClosedResul
         seconds=seconds,
         latency=summarize(latencies, len(timings) - len(answered)),
         errors=dict(Counter(one.error for one in timings if one.error is not None)),
-        requests_per_second=len(answered) / seconds,
-        rows_per_second=sum(one.rows for one in answered) / seconds,
-        tokens_per_second=sum(one.tokens for one in answered) / seconds,
+        requests_per_second=sum(shares) / seconds,
+        rows_per_second=sum(s * one.rows for s, one in zip(shares, answered)) / seconds,
+        tokens_per_second=sum(s * one.tokens for s, one in zip(shares, answered)) / seconds,
         client_rows_per_second=sum(speeds) / len(speeds),
         latencies=latencies,
     )

@@ -87,10 +87,13 @@ def save(table: CostTable, path: Path) -> None:
         raise BenchmarkError("can't write %s: %s" % (path, error.strerror or error)) from error
 
 
-def _measure_engine(args: argparse.Namespace, progress: Progress) -> Tuple[List[Sample], int]:
-    """The samples, and how many batches were computed at a time."""
+def _measure_engine(args: argparse.Namespace, progress: Progress) -> Tuple[List[Sample], int, int]:
+    """The samples, how many batches were computed at a time, and of how many tokens at least they
+    are then.
+    """
     spec = prepared(args)
     streams = 1 if args.alone else spec.engine.streams
+    split_tokens = 0 if args.alone else spec.engine.split_tokens
     engine = create(spec.engine.name)
     engine.load(spec.engine, spec.devices[0])
     pool = ThreadPoolExecutor(streams)
@@ -103,7 +106,8 @@ def _measure_engine(args: argparse.Namespace, progress: Progress) -> Tuple[List[
 
     try:
         with pool:
-            return measure(run, shapes(args.seed, spec.tokenizer.max_length), progress), streams
+            samples = measure(run, shapes(args.seed, spec.tokenizer.max_length), progress)
+            return samples, streams, split_tokens
     finally:
         engine.close()
 
@@ -123,8 +127,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         if args.output is None:
             raise BenchmarkError("name the file to write by -o")
         machine = describe_machine()  # before anything runs, for the load average's sake
-        samples, streams = _measure_engine(args, Progress(bars_wanted() and not args.no_progress))
-        table = CostTable(args.name, args.packed, machine, samples, streams)
+        progress = Progress(bars_wanted() and not args.no_progress)
+        samples, *streams = _measure_engine(args, progress)
+        table = CostTable(args.name, args.packed, machine, samples, *streams)
         save(table, Path(args.output))
     except BenchmarkError as error:
         print("error: %s" % error, file=sys.stderr)

@@ -46,7 +46,8 @@ class Sample(NamedTuple):
 class CostTable:
     """Samples of one engine with one model; ``packed``: padding is paid for in attention only.
 
-    ``streams``: so many batches of a shape were computed at a time.
+    ``streams``: so many batches of a shape were computed at a time, as the server does if each has
+    ``split_tokens`` tokens at least.
     """
 
     name: str
@@ -54,6 +55,7 @@ class CostTable:
     machine: Dict[str, Any]
     samples: Sequence[Sample]
     streams: int = 1
+    split_tokens: int = 0
 
     def as_json(self) -> Dict[str, Any]:
         """Values of JSON, which :func:`read_tables` reads."""
@@ -62,6 +64,7 @@ class CostTable:
             "name": self.name,
             "packed": self.packed,
             "streams": self.streams,
+            "split_tokens": self.split_tokens,
             "machine": self.machine,
             "columns": list(Sample._fields),
             "samples": samples,
@@ -79,6 +82,7 @@ def read_tables(path: Path = MEASURED) -> Dict[str, CostTable]:
                 entry["machine"],
                 [Sample(*sample) for sample in entry["samples"]],
                 entry["streams"],
+                entry["split_tokens"],
             )
             for entry in entries
         ]

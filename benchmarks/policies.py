@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Deque, Dict, List, Sequence
+from typing import Callable, Deque, Dict, List, Optional, Sequence
 
 from bert_serving.server.batching import BatchLimits, Row
 from bert_serving.server.line import Line
@@ -38,7 +38,7 @@ class _Other(Line):
     def close(self, handle: int) -> None:
         del self.totals[handle]
 
-    def take(self, now: float) -> List[Row]:
+    def take(self, now: float, most: Optional[int] = None) -> List[Row]:
         return sorted(self.choose()) if len(self) else []
 
     def choose(self) -> List[Row]:

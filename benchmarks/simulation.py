@@ -85,8 +85,9 @@ class _Simulation:
         self.woken_at = float("inf")
         self.requests: Dict[int, Request] = {}
         self.unsent: List[Deque[np.ndarray]] = [deque(one.requests) for one in trace.clients]
-        self.waiting: Dict[bytes, Deque[work.Batch]] = {}
+        self.waiting: Dict[bytes, Deque[work.Dispatch]] = {}
         self.computing: Dict[bytes, int] = {}
+        self.is_alone: Dict[bytes, bool] = {}
         self.features: Dict[int, np.ndarray] = {}
         self.result = Result([], 0.0)
 
@@ -98,6 +99,7 @@ class _Simulation:
         for i in range(self.setting.workers):
             worker = b"worker %d" % i
             self.waiting[worker], self.computing[worker] = deque(), 0
+            self.is_alone[worker] = False
             streams = self.setting.streams
             self.tell(work.WorkerJoined(worker, streams * self.setting.credits, streams), 0.0)
         for i, client in enumerate(self.trace.clients):
@@ -117,7 +119,7 @@ class _Simulation:
     def tell(self, event: work.Event, now: float) -> None:
         for action in self.scheduler.handle(event, now):
             if isinstance(action, work.Dispatch):
-                self.push(now + HOP, "batch", (action.worker, action.batch))
+                self.push(now + HOP, "batch", action)
             elif isinstance(action, work.Completed):
                 request = self.requests[action.handle]
                 request.answered = now + HOP
@@ -149,22 +151,27 @@ class _Simulation:
         for start in range(0, len(rows), CHUNK_ROWS):
             self.tell(work.RowsReady(handle, tuple(rows[start : start + CHUNK_ROWS])), now)
 
-    def on_batch(self, details: Tuple[bytes, work.Batch], now: float) -> None:
-        worker, batch = details
-        self.waiting[worker].append(batch)
-        self.begin(worker, now)
+    def on_batch(self, action: work.Dispatch, now: float) -> None:
+        self.waiting[action.worker].append(action)
+        self.begin(action.worker, now)
 
     def begin(self, worker: bytes, now: float) -> None:
-        """Let an idle stream compute what waits."""
-        if not self.waiting[worker] or self.computing[worker] == self.setting.streams:
-            return
-        batch, setting = self.waiting[worker].popleft(), self.setting
-        is_alone = not self.computing[worker] and not self.waiting[worker]
-        self.computing[worker] += 1
+        """Compute what waits, as far as there are streams."""
+        waiting, setting = self.waiting[worker], self.setting
+        while waiting and self.computing[worker] < setting.streams:
+            if self.computing[worker] and (waiting[0].alone or self.is_alone[worker]):
+                return
+            action = waiting.popleft()
+            self.computing[worker] += 1
+            self.is_alone[worker] = action.alone
+            self.compute(action, now)
+
+    def compute(self, action: work.Dispatch, now: float) -> None:
+        batch, setting = action.batch, self.setting
         rows = batch.rows
         lengths = [row.length for row in rows]
         tokens, longest = sum(lengths), setting.pad_to or max(lengths)
-        model = setting.alone if is_alone and setting.alone else setting.model
+        model = setting.alone if action.alone and setting.alone else setting.model
         if setting.pad_to:
             seconds = model.seconds(len(rows), len(rows) * longest, longest)
         else:
@@ -178,7 +185,7 @@ class _Simulation:
         for row, length in zip(rows, lengths):
             client = self.requests[row[0]].client
             result.tokens_of[client] = result.tokens_of.get(client, 0) + length
-        self.push(now + seconds, "computed", (worker, batch.batch_id))
+        self.push(now + seconds, "computed", (action.worker, batch.batch_id))
 
     def on_computed(self, details: Tuple[bytes, int], now: float) -> None:
         self.push(now + HOP, "done", details)

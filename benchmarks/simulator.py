@@ -37,6 +37,7 @@ SWEEPS: Dict[str, Sequence[float]] = {
     "credits": (1, 2, 3),
     "aging": (0.1, 0.5, 2.0),
     "lead_batches": (0.0, 1.0, 4.0, 16.0),
+    "split_tokens": (0, 32, 64, 128, 256),
 }
 COLUMNS = (
     "p50 ms",
@@ -57,12 +58,18 @@ class Engine:
     model: CostModel
     streams: int = 1
     alone: Optional[CostModel] = None
+    split_tokens: int = 0
 
     @classmethod
     def of(cls, tables: Mapping[str, CostTable], name: str) -> Engine:
         """By the table of that name, and the one with ", alone" behind it, if there is one."""
-        alone = tables.get(name + ", alone")
-        return cls(fit(tables[name]), tables[name].streams, None if alone is None else fit(alone))
+        table, alone = tables[name], tables.get(name + ", alone")
+        return cls(
+            fit(table),
+            table.streams,
+            None if alone is None else fit(alone),
+            table.split_tokens,
+        )
 
     @property
     def speed(self) -> float:
@@ -94,7 +101,9 @@ def compare_policies(engine: Engine, traces: Sequence[Trace]) -> Iterator[Run]:
     for trace in traces:
         for name, policy in POLICIES.items():
             limits = limits_for(engine.model)
-            scheduler = Scheduler(limits, SMALL_ROWS, line=policy(limits))
+            scheduler = Scheduler(
+                limits, SMALL_ROWS, line=policy(limits), split_tokens=engine.split_tokens
+            )
             # 1.10 pads all to the longest sequence that it is set to.
             pad_to = LONGEST if name.startswith("bert-as-service") else 0
             result = simulate(trace, scheduler, setting_for(engine, limits, pad_to=pad_to))
@@ -106,11 +115,16 @@ def sweep(engine: Engine, traces: Sequence[Trace], name: str) -> Iterator[Run]:
     for trace in traces:
         for value in SWEEPS[name]:
             chosen = {"tokens": BATCH_TOKENS, "credits": 2, "aging": AGING, "ahead": AHEAD}
-            chosen["lead_batches"] = LEAD_BATCHES
+            chosen.update(lead_batches=LEAD_BATCHES, split_tokens=engine.split_tokens)
             chosen[name] = value
             limits = limits_for(engine.model, int(chosen["tokens"]))
             scheduler = Scheduler(
-                limits, SMALL_ROWS, chosen["aging"], chosen["lead_batches"], chosen["ahead"]
+                limits,
+                SMALL_ROWS,
+                chosen["aging"],
+                chosen["lead_batches"],
+                chosen["ahead"],
+                split_tokens=int(chosen["split_tokens"]),
             )
             setting = setting_for(engine, limits, int(chosen["credits"]))
             result = simulate(trace, scheduler, setting)

@@ -25,8 +25,10 @@ __all__ = [
     "Reading",
     "Shape",
     "choose",
+    "least_split",
     "measure",
     "shapes",
+    "splits",
 ]
 
 Clock = Callable[[], float]
@@ -39,6 +41,8 @@ TICK = 1e-6
 #: Tokens of the batches that are tried, in this order.
 CPU_BUDGETS = (256, 512, 1024, 2048, 4096)
 GPU_BUDGETS = (2048, 4096, 8192, 16384, 32768)
+#: Tokens for each stream, to find out with how few they are still as fast as all threads together.
+SPLITS = (32, 64, 128)
 #: Tokens of each row of these, unless the model takes fewer.
 ROW_LENGTH = 32
 #: So many sizes are tried in any case, more while a batch takes less than LONGEST seconds.
@@ -62,10 +66,21 @@ def shapes(budgets: Sequence[int], streams: int) -> List[Shape]:
     return [Shape(one, tokens) for one in sorted({1, streams}) for tokens in budgets]
 
 
+def splits(streams: int) -> List[Shape]:
+    """As many tokens in so many streams and by all threads together."""
+    return [Shape(*one) for n in SPLITS for one in ((streams, n), (1, streams * n))]
+
+
 def measure(
-    run: Callable[[Shape], object], tried: Sequence[Shape], clocks: Sequence[Clock] = CLOCKS
+    run: Callable[[Shape], object],
+    tried: Sequence[Shape],
+    clocks: Sequence[Clock] = CLOCKS,
+    seconds: float = SECONDS,
 ) -> Dict[Shape, List[Reading]]:
-    """What each clock says ``run`` takes for the first few sizes, measured in turns."""
+    """What each clock says ``run`` takes for the first few sizes, measured in turns.
+
+    Rounds go on for so many ``seconds``.
+    """
     run(tried[0])  # the first run of all lays out memory
     samples: Dict[Shape, List[Reading]] = {}
     began = clocks[0]()
@@ -77,7 +92,7 @@ def measure(
                 continue
         samples[shape] = [_reading(run, shape, clocks)]
     rounds = 1
-    while rounds < LEAST_ROUNDS or clocks[0]() - began < SECONDS:
+    while rounds < LEAST_ROUNDS or clocks[0]() - began < seconds:
         for shape, readings in samples.items():
             readings.append(_reading(run, shape, clocks))
         rounds += 1
@@ -92,14 +107,40 @@ def choose(samples: Mapping[Shape, Sequence[Reading]], slack: float = SLACK) -> 
     clocks agree on none, the last one decides.
     """
     enough: List[Set[Shape]] = []
-    for clock in range(len(next(iter(samples.values()))[0])):
-        best = {shape: max(TICK, min(one[clock] for one in samples[shape])) for shape in samples}
-        speeds = {shape: shape.streams * shape.tokens / best[shape] for shape in samples}
+    for speeds in _speeds(samples):
         least = (1 - slack) * max(speeds.values())
         enough.append({shape for shape, speed in speeds.items() if speed >= least})
     candidates = set.intersection(*enough) or enough[-1]
     # Streams suffer less than threads that share a batch if other programs run, too.
     return min(candidates, key=lambda shape: (shape.streams * shape.tokens, -shape.streams))
+
+
+def least_split(
+    samples: Mapping[Shape, Sequence[Reading]], chosen: Shape, slack: float = SLACK
+) -> int:
+    """The fewest tokens with which a stream is, by each clock, within ``slack`` of its share of all
+    threads together; those ``chosen`` for a batch if none are.
+    """
+    speeds = _speeds(samples)
+    enough = [
+        shape.tokens
+        for shape in samples
+        if shape.streams == chosen.streams
+        and all(
+            one[shape] >= (1 - slack) * one[Shape(1, shape.streams * shape.tokens)]
+            for one in speeds
+        )
+    ]
+    return min(enough, default=chosen.tokens)
+
+
+def _speeds(samples: Mapping[Shape, Sequence[Reading]]) -> List[Dict[Shape, float]]:
+    """Tokens per second by each clock."""
+    found = []
+    for clock in range(len(next(iter(samples.values()))[0])):
+        best = {shape: max(TICK, min(one[clock] for one in samples[shape])) for shape in samples}
+        found.append({shape: shape.streams * shape.tokens / best[shape] for shape in samples})
+    return found
 
 
 def _reading(run: Callable[[Shape], object], shape: Shape, clocks: Sequence[Clock]) -> Reading:

@@ -88,6 +88,7 @@ class Line:
         self._batches = 0
         self._least_served = 0.0  # of those that wait; it never falls
         self._rows = 0
+        self.tokens = 0  # of the rows that wait
 
     def __len__(self) -> int:
         """How many rows wait."""
@@ -100,6 +101,7 @@ class Line:
     def validate(self) -> None:
         """Assert what always holds; for tests, after every step."""
         assert self._rows == len(self.rows())
+        assert self.tokens == sum(row.length for row in self.rows())
         open_requests = dict.fromkeys(self._clients, 0)
         waiting = set()
         for request in self._requests.values():
@@ -134,8 +136,10 @@ class Line:
         """Rows of an open request."""
         request = self._requests[handle]
         stands_in_line = bool(request.rows)
+        before = request.rows.tokens
         request.rows.extend(rows)
         self._rows += len(rows)
+        self.tokens += request.rows.tokens - before
         if rows and not stands_in_line:
             client = self._clients[request.client]
             heapq.heappush(client.line, (request.waits_since, handle))
@@ -151,6 +155,7 @@ class Line:
         client = self._clients[request.client]
         if request.rows:
             self._rows -= len(request.rows)
+            self.tokens -= request.rows.tokens
             self._give_turn(request.client, client)
             if client.turn is None:
                 del self._waiting[request.client]
@@ -162,10 +167,14 @@ class Line:
 
     # -------------------------------------------------------------------------------- batches
 
-    def take(self, now: float) -> List[Row]:
-        """The rows of the next batch, by request and index; empty if none wait."""
+    def take(self, now: float, most: Optional[int] = None) -> List[Row]:
+        """The rows of the next batch, by request and index; empty if none wait.
+
+        It counts at most ``most`` if that is less than the limit.
+        """
         if not self._waiting:
             return []
+        budget = self._limits.tokens if most is None else min(most, self._limits.tokens)
         self._batches += 1
         least = min(client.served for client in self._waiting.values())
         self._least_served = max(self._least_served, least)
@@ -179,11 +188,12 @@ class Line:
                 break
             first = None
             offers += tier
-            rows += self._fill(load, tier, now)
-            if load.rows >= self._limits.rows or load.tokens >= FULL * self._limits.tokens:
+            rows += self._fill(load, tier, budget, now)
+            if load.rows >= self._limits.rows or load.tokens >= FULL * budget:
                 break
         self._settle(offers)
         self._rows -= len(rows)
+        self.tokens -= load.tokens
         rows.sort()  # by request and index, which no two have in common
         return rows
 
@@ -211,13 +221,13 @@ class Line:
                 self._give_turn(identity, client)
         return tier
 
-    def _fill(self, load: Load, tier: List[_Request], now: float) -> List[Row]:
-        """Take rows of a tier that go well with what is in the batch."""
+    def _fill(self, load: Load, tier: List[_Request], most: float, now: float) -> List[Row]:
+        """Take rows of a tier that go well with what is in the batch, up to a budget."""
         available: Dict[int, int] = {}
         for request in tier:
             request.rows.count(available)
         small = tier[0].small
-        budget = self._limits.tokens * (1.0 if small or not load.rows else FILL_SHARE)
+        budget = most * (1.0 if small or not load.rows else FILL_SHARE)
         near = load.longest or tier[0].rows.first_length()
         wanted = best_counts(available, near, load, self._limits, budget)
         taken: List[Row] = []

@@ -39,7 +39,7 @@ __all__ = [
 
 
 #: The first letter, and what stands behind it. Where arrays follow, they are aligned.
-BATCH = struct.Struct("=c7xqq")  # batch, rows; then the rows' provenance
+BATCH = struct.Struct("=c?6xqq")  # alone, batch, rows; then the rows' provenance
 PART = struct.Struct("=c?6xq8sqq")  # per token, rows, dtype, shape; then the rows' provenance
 DONE = struct.Struct("=cq")  # batch
 REGISTERED = struct.Struct("=cq20sqq")  # handle, request id in digits, rows, padded length
@@ -54,9 +54,10 @@ class BatchMessage:
     indices: np.ndarray  # int32 [rows]: place of each row in its request
     lengths: np.ndarray  # int32 [rows]
     features: np.ndarray  # int32 [3, tokens]: token ids, segment ids, attention mask
+    alone: bool = True  # nothing else is to be computed there at the same time
 
     def frames(self) -> List[Any]:
-        head = BATCH.pack(b"b", self.batch_id, len(self.handles))
+        head = BATCH.pack(b"b", self.alone, self.batch_id, len(self.handles))
         provenance = _provenance_bytes(self.handles, self.indices, self.lengths)
         return [head + provenance, _buffer(self.features)]
 
@@ -198,9 +199,9 @@ def decode(frames: Sequence[Any]) -> Message:
     head = bytes(frames[0])
     kind = head[:1]
     if kind == b"b":
-        _, batch_id, rows = BATCH.unpack_from(head)
+        _, alone, batch_id, rows = BATCH.unpack_from(head)
         features = np.frombuffer(frames[1], np.int32).reshape(3, -1)
-        return BatchMessage(batch_id, *_provenance(head, BATCH.size, rows), features)
+        return BatchMessage(batch_id, *_provenance(head, BATCH.size, rows), features, alone)
     if kind == b"p":
         _, per_token, rows, dtype, *shape = PART.unpack_from(head)
         dtype = dtype.rstrip(b"\0").decode("ascii")

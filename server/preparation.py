@@ -48,7 +48,7 @@ CREDITS = 2
 
 #: What a token of padding costs, a real one being 1: where batches are packed, only attention and
 #: what lies around it pay for it. See docs/scheduling.md.
-PADDING_WEIGHTS = {"echo": 0.0, "packed": 0.15, "padded": 1.0}
+PADDING_WEIGHTS = {"echo": 0.0, "packed": 0.2, "padded": 1.0}
 
 _GPU_REMEDIES = {
     "onnxruntime": (
@@ -293,7 +293,12 @@ def _spec(
         vocabulary=vocabulary,
         tokenizer=plan.tokenizer,
         fixed_length=plan.fixed_length,
-        engine=replace(engine, graph=fitted.graph, streams=fitted.streams),
+        engine=replace(
+            engine,
+            graph=fitted.graph,
+            streams=fitted.streams,
+            split_tokens=fitted.split_tokens,
+        ),
         model=model,
         config=config,
         verbose=args.verbose,

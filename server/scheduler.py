@@ -26,7 +26,7 @@ from typing import Callable, Deque, Dict, List, Optional, Set, Tuple
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server import work
 from bert_serving.server.batching import BatchLimits, Row
-from bert_serving.server.holding import AHEAD, Holder
+from bert_serving.server.holding import AHEAD, NEVER, Holder, Opening
 from bert_serving.server.line import LEAD_BATCHES, Line
 from bert_serving.server.work import (
     Action,
@@ -70,9 +70,14 @@ class Scheduler:
         lead_batches: float = LEAD_BATCHES,
         ahead: float = AHEAD,
         line: Optional[Line] = None,
+        split_tokens: int = 0,
     ) -> None:
-        """``line``: another order of service, for comparisons; ``ahead`` 1: at once."""
+        """``line``: another order of service, for comparisons; ``ahead`` 1: at once.
+
+        Workers' streams share what waits if each gets ``split_tokens`` tokens at least.
+        """
         self._limits = limits
+        self._split_tokens = split_tokens
         self._ahead = ahead
         self._requests: Dict[int, _Request] = {}
         self._clients: Dict[bytes, Set[int]] = {}  # handles of open requests
@@ -99,6 +104,11 @@ class Scheduler:
         return len(self._requests)
 
     @property
+    def waiting_tokens(self) -> int:
+        """How many tokens the rows have that wait for the first time."""
+        return self._line.tokens
+
+    @property
     def waiting_rows(self) -> int:
         """How many tokenized rows wait for a worker."""
         return len(self._line) + sum(len(rows) for _, rows in self._again)
@@ -116,8 +126,13 @@ class Scheduler:
         """When to call :meth:`handle` with a Tick unless something happens before; None: never."""
         if not self.waiting_rows:
             return None
-        times = [w.ready_at(self._limits, self._ahead) for w in self._workers.values() if w.credits]
-        return min(times) if times else None
+        times = [
+            worker.opening(self._limits, self._ahead, self.waiting_tokens).at
+            for worker in self._workers.values()
+            if worker.credits
+        ]
+        first = min(times, default=NEVER)
+        return None if first == NEVER else first
 
     def fail_all(self, kind: str, message: str) -> List[Action]:
         """End every open request with an error, for example when the server stops."""
@@ -201,7 +216,7 @@ class Scheduler:
     def _join(self, event: WorkerJoined, now: float) -> List[Action]:
         # One that joins again has lost what it held.
         actions = self._retry_lost(WorkerLost(event.worker, "the worker started again"), now)
-        self._workers[event.worker] = Holder(event.credits, event.streams)
+        self._workers[event.worker] = Holder(event.credits, event.streams, self._split_tokens)
         return actions
 
     def _complete(self, event: WorkDone, now: float) -> List[Action]:
@@ -256,23 +271,29 @@ class Scheduler:
     def _dispatch(self, now: float) -> List[Action]:
         actions: List[Action] = []
         while True:
-            ready = [
-                (-worker.credits, number, worker_id)
-                for number, (worker_id, worker) in enumerate(self._workers.items())
-                if worker.credits and worker.ready_at(self._limits, self._ahead) <= now
-            ]
-            batch = self._next(now) if ready else None
-            if batch is None:
+            worker_id, opening = self._opening(now)
+            batch = self._next(now, opening.shares) if worker_id is not None else None
+            if batch is None or worker_id is None:
                 return actions
-            worker_id = min(ready)[2]
-            self._workers[worker_id].begin(batch, now)
-            actions.append(Dispatch(worker_id, batch))
+            self._workers[worker_id].begin(batch, opening.alone, now)
+            actions.append(Dispatch(worker_id, batch, opening.alone))
 
-    def _next(self, now: float) -> Optional[Batch]:
+    def _opening(self, now: float) -> Tuple[Optional[bytes], Opening]:
+        """The place for the next batch: of workers with one, that of the one with most credits."""
+        best, found, most = None, Opening(NEVER), 0
+        for worker_id, worker in self._workers.items():
+            if worker.credits > most:
+                opening = worker.opening(self._limits, self._ahead, self.waiting_tokens)
+                if opening.at <= now:
+                    best, found, most = worker_id, opening, worker.credits
+        return best, found
+
+    def _next(self, now: float, shares: int) -> Optional[Batch]:
+        """The next batch: what waits, or one of so many shares of it."""
         if self._again:
             attempt, rows = self._again.popleft()
         else:
-            attempt, rows = 1, self._line.take(now)
+            attempt, rows = 1, self._line.take(now, -(-self._line.tokens // shares))
         if not rows:
             return None
         self._next_batch += 1

@@ -39,6 +39,7 @@ class EngineSpec:
     gpu_memory_fraction: float
     xla: bool = False  # compile the graph, where the engine can
     streams: int = 1  # batches that are computed at a time, each by its share of the threads
+    split_tokens: int = 0  # with fewer than these in each stream, all threads share a batch
 
 
 @dataclass(frozen=True)

@@ -11,25 +11,26 @@ import os
 import threading
 from collections import deque
 from queue import SimpleQueue
-from typing import Callable, Deque, Generic, List, Optional, TypeVar
+from typing import Callable, Deque, Generic, List, Optional, Tuple, TypeVar
 
 __all__ = ["InPlace", "InThreads", "Streams", "open_streams"]
 
 Order = TypeVar("Order")
 Outcome = TypeVar("Outcome")
-#: Computes an order, and is told whether it is the only one. It must not raise.
-Compute = Callable[[Order, bool], Outcome]
+#: Computes an order. It must not raise.
+Compute = Callable[[Order], Outcome]
 
 
 class Streams(Generic[Order, Outcome]):
-    """Orders are begun in the order in which they are submitted.
+    """Orders are begun in the order in which they are submitted; one that is to be alone when all
+    before it have ended, and those behind it when it has.
 
     ``wake_up_fd`` becomes readable when :meth:`take` has something; None: at once.
     """
 
     wake_up_fd: Optional[int] = None
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: Order, alone: bool) -> None:
         """Compute this next."""
         raise NotImplementedError
 
@@ -49,8 +50,8 @@ class InPlace(Streams[Order, Outcome]):
         self._compute = compute
         self._ended: List[Outcome] = []
 
-    def submit(self, order: Order) -> None:
-        self._ended.append(self._compute(order, True))
+    def submit(self, order: Order, alone: bool) -> None:
+        self._ended.append(self._compute(order))
 
     def take(self) -> List[Outcome]:
         ended, self._ended = self._ended, []
@@ -65,8 +66,9 @@ class InThreads(Streams[Order, Outcome]):
 
     def __init__(self, compute: "Compute[Order, Outcome]", count: int) -> None:
         self._compute = compute
-        self._waiting: Deque[Order] = deque()
+        self._waiting: Deque[Tuple[Order, bool]] = deque()
         self._running = 0
+        self._is_alone = False  # what runs
         self._is_closed = False
         self._changed = threading.Condition()
         self._ended: "SimpleQueue[Outcome]" = SimpleQueue()
@@ -77,9 +79,9 @@ class InThreads(Streams[Order, Outcome]):
         for thread in self._threads:
             thread.start()
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: Order, alone: bool) -> None:
         with self._changed:
-            self._waiting.append(order)
+            self._waiting.append((order, alone))
             self._changed.notify()
 
     def take(self) -> List[Outcome]:
@@ -103,18 +105,24 @@ class InThreads(Streams[Order, Outcome]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._is_closed:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._is_closed or self._may_begin())
                 if self._is_closed:
                     return
-                order = self._waiting.popleft()
-                is_alone = not self._running and not self._waiting
+                order, self._is_alone = self._waiting.popleft()
                 self._running += 1
-            outcome = self._compute(order, is_alone)
+            outcome = self._compute(order)
             with self._changed:
                 self._running -= 1
+                if not self._running:
+                    self._changed.notify_all()  # what was to wait for that
             self._ended.put(outcome)
             os.write(self._write_fd, b"\0")
+
+    def _may_begin(self) -> bool:
+        """Whether the next order may be begun beside what runs."""
+        if not self._waiting:
+            return False
+        return not self._running or not (self._waiting[0][1] or self._is_alone)
 
 
 def open_streams(compute: "Compute[Order, Outcome]", count: int) -> Streams[Order, Outcome]:

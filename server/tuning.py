@@ -10,6 +10,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -24,8 +25,10 @@ from bert_serving.server.calibration import (
     ROW_LENGTH,
     Shape,
     choose,
+    least_split,
     measure,
     shapes,
+    splits,
 )
 from bert_serving.server.engines import Engine, Features
 from bert_serving.server.fingerprints import processor, release
@@ -34,20 +37,24 @@ from bert_serving.server.spec import EngineSpec
 __all__ = ["Tuning", "is_worth_it", "lookup", "tune"]
 
 #: Changed with what is measured, and how.
-VERSION = 2
+VERSION = 4
+#: For how long small batches are measured.
+SPLIT_SECONDS = 0.5
 #: Graphs with less than this, in bytes, are those of tests, and fast whatever is done.
 LEAST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """``graph``: path of the form of the graph to load. ``streams``: batches to compute at a time.
-    ``seconds``: (streams, tokens of each, seconds) measured.
+    """``graph``: path of the form of the graph to load. ``streams``: batches to compute at a time,
+    unless they had fewer than ``split_tokens``. ``seconds``: (streams, tokens of each, seconds)
+    measured.
     """
 
     graph: Optional[str]
     token_budget: int
     streams: int = 1
+    split_tokens: int = 0
     seconds: Tuple[Tuple[int, int, float], ...] = ()
 
     @classmethod
@@ -55,7 +62,7 @@ class Tuning:
         """Raises ValueError, KeyError or TypeError if it is none."""
         seconds = tuple((int(s), int(t), float(each)) for s, t, each in found["seconds"])
         budget, streams = int(found["token_budget"]), int(found["streams"])
-        return cls(str(found["graph"]), budget, streams, seconds)
+        return cls(str(found["graph"]), budget, streams, int(found["split_tokens"]), seconds)
 
 
 def is_worth_it(graph: Path) -> bool:
@@ -89,19 +96,22 @@ def tune(spec: EngineSpec, device: int, max_length: int) -> Tuning:
     budgets, clocks = (CPU_BUDGETS, CLOCKS) if device < 0 else (GPU_BUDGETS, CLOCKS[:1])
     try:
         with ThreadPoolExecutor(most) as pool:
-            samples = measure(
-                lambda shape: _run(engine, pool, shape, length), shapes(budgets, most), clocks
-            )
+            run = partial(_run, engine, pool, length)
+            samples = measure(run, shapes(budgets, most), clocks)
+            chosen, split_tokens = choose(samples), 0
+            if chosen.streams > 1:
+                small = measure(run, splits(most), clocks, SPLIT_SECONDS)
+                split_tokens = least_split(small, chosen)
+                samples = {**small, **samples}
     finally:
         engine.close()
-    chosen = choose(samples)
     seconds = tuple((*shape, min(several)[0]) for shape, several in samples.items())
-    tuning = Tuning(graph, chosen.tokens, chosen.streams, seconds)
+    tuning = Tuning(graph, chosen.tokens, chosen.streams, split_tokens, seconds)
     atomic_write(_path(spec, device, max_length), json.dumps(asdict(tuning), indent=1))
     return tuning
 
 
-def _run(engine: Engine, pool: ThreadPoolExecutor, shape: Shape, length: int) -> None:
+def _run(engine: Engine, pool: ThreadPoolExecutor, length: int, shape: Shape) -> None:
     rows = max(1, shape.tokens // length)
     lengths = np.full(rows, length, np.int32)
     features = Features(np.ones((3, rows * length), np.int32), lengths)

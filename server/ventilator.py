@@ -79,7 +79,9 @@ class Ventilator:
             socket.setsockopt(zmq.LINGER, 0)
         self._sink.setsockopt(zmq.LINGER, 1000)
         limits = BatchLimits(spec.max_batch_size, spec.token_budget, spec.padding_weight)
-        self._scheduler = Scheduler(limits, spec.priority_batch_size)
+        self._scheduler = Scheduler(
+            limits, spec.priority_batch_size, split_tokens=spec.engine.split_tokens
+        )
         self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer), spec.show_tokens)
         self._statistics = Statistics(time.monotonic())
         self._accepted: Dict[int, Accepted] = {}
@@ -300,7 +302,7 @@ class Ventilator:
     def _dispatch(self, action: work.Dispatch) -> List[work.Action]:
         """Send a batch; returns what is to be done if that fails."""
         batch = action.batch
-        message = BatchMessage(batch.batch_id, *pack(batch.rows))
+        message = BatchMessage(batch.batch_id, *pack(batch.rows), action.alone)
         rows = len(batch.rows)
         self._statistics.count_batch(rows, batch.tokens, batch.longest * rows)
         try:

@@ -137,10 +137,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """Send ``batch`` to ``worker``."""
+    """Send ``batch`` to ``worker``; if it is ``alone``, nothing else is computed there then."""
 
     worker: bytes
     batch: Batch
+    alone: bool = True
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Worker:
                 for frames in multipart.received(self._ventilator):
                     message = decode(multipart.contents(frames))
                     assert isinstance(message, BatchMessage)
-                    self._streams.submit(message)
+                    self._streams.submit(message, message.alone)
                     if wake_up_fd is None:
                         self._hand_over()
             if wake_up_fd in ready:
@@ -83,10 +83,10 @@ class Worker:
         self._ventilator.close()
         self._sink.close()
 
-    def _compute(self, batch: BatchMessage, is_alone: bool) -> Outcome:
+    def _compute(self, batch: BatchMessage) -> Outcome:
         features = Features(batch.features, batch.lengths)
         try:
-            vectors = compute(self._engine, features, self._spec.engine, is_alone)
+            vectors = compute(self._engine, features, self._spec.engine, batch.alone)
         except Exception as error:
             logger.exception("batch %d failed", batch.batch_id)
             return Broken(batch.batch_id, "%s: %s" % (type(error).__name__, error))

@@ -18,6 +18,9 @@ __all__ = ["OnnxRuntimeEngine"]
 OUTPUT = "final_encodes"
 #: Measured: with less, single sentences take longer; with more, batches do, where cores are shared.
 SPIN_MICROSECONDS = "100"
+#: Fusions of ONNX Runtime whose kernels do a part of the work on one thread, or in an older way: an
+#: addition of its own is faster.
+SLOWER_ON_CPUS = ("MatMulAddFusion", "BiasGeluFusion")
 #: With more threads than this a stream has several: batches of a stream with one would take long.
 MOST_STREAMS = 8
 
@@ -33,7 +36,8 @@ class OnnxRuntimeEngine(GraphEngine):
         assert spec.graph is not None
         if device >= 0:
             return Path(spec.graph)
-        return prepacked(Path(spec.graph), _options(_import(), spec.threads, device))
+        options = _options(_import(), spec.threads, device)
+        return prepacked(Path(spec.graph), options, SLOWER_ON_CPUS)
 
     def most_streams(self, spec: EngineSpec, device: int) -> int:
         # Weights that every session has for itself would take too much memory.
@@ -80,7 +84,12 @@ def _session(spec: EngineSpec, threads: int, device: int) -> Any:
     options = _options(onnxruntime, threads, device)
     assert spec.graph is not None
     try:
-        return onnxruntime.InferenceSession(spec.graph, options, providers=_providers(spec, device))
+        return onnxruntime.InferenceSession(
+            spec.graph,
+            options,
+            providers=_providers(spec, device),
+            disabled_optimizers=SLOWER_ON_CPUS if device < 0 else None,
+        )
     except Exception as error:  # its exceptions have no root of their own
         raise EngineError(
             "ONNX Runtime can't load %s: %s. If the file is damaged, remove its directory, and "

@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 from bert_serving.server.errors import EngineError
 from bert_serving.server.fingerprints import processor, release
@@ -29,9 +29,9 @@ FIRST_RELEASE = (1, 21)
 LEAST_BYTES = "1024"
 
 
-def prepacked_path(graph: Path) -> Path:
+def prepacked_path(graph: Path, disabled: Sequence[str]) -> Path:
     """Where a graph's own form for this machine is, or would be."""
-    identity = json.dumps([processor(), release("onnxruntime")])
+    identity = json.dumps([processor(), release("onnxruntime"), disabled])
     key = hashlib.sha256(identity.encode("utf-8")).hexdigest()[:16]
     return graph.parent / (PREFIX + key) / MODEL
 
@@ -41,11 +41,11 @@ def is_prepacked(graph: Path) -> bool:
     return graph.parent.name.startswith(PREFIX)
 
 
-def prepacked(graph: Path, options: Any) -> Path:
+def prepacked(graph: Path, options: Any, disabled: Sequence[str]) -> Path:
     """The graph in the form for this machine, made now unless it is there.
 
-    ``options`` are an onnxruntime.SessionOptions of the caller's, which are changed. A release that
-    can't do it gives the graph itself.
+    ``options`` are an onnxruntime.SessionOptions of the caller's, which are changed, and
+    ``disabled`` are names of its optimizers. A release that can't do it gives the graph itself.
 
     Raises EngineError if the graph can't be loaded or written.
     """
@@ -54,7 +54,7 @@ def prepacked(graph: Path, options: Any) -> Path:
     numbers = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if numbers < FIRST_RELEASE:
         return graph
-    target = prepacked_path(graph)
+    target = prepacked_path(graph, disabled)
     if target.is_file():
         return target
     temporary = Path(tempfile.mkdtemp(prefix=".prepacked-", dir=str(graph.parent)))
@@ -66,7 +66,12 @@ def prepacked(graph: Path, options: Any) -> Path:
         options.add_session_config_entry(
             "session.save_external_prepacked_constant_initializers", "1"
         )
-        onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            str(graph),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=disabled,
+        )
         _install(temporary, target)
     except Exception as error:  # its exceptions have no root of their own
         raise EngineError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bert_serving.benchmarks.closed import ClosedLoad, Timing, closed_loop, sum_up
 from bert_serving.benchmarks.wire import Target
@@ -19,12 +21,32 @@ def timing(began: float, ended: float, error: Optional[str] = None) -> Timing:
 def test_rates_and_latencies() -> None:
     clients = [[timing(5.0, 6.0), timing(6.0, 7.0)], [timing(5.5, 7.5), timing(7.5, 9.0)]]
     result = sum_up(LOAD, clients)
-    assert result.seconds == 4.0
-    assert result.rows_per_second == pytest.approx(10.0)
-    assert result.tokens_per_second == pytest.approx(200.0)
+    # Both have requests under way from 5.5 to 7: a half, a whole and three quarters of one.
+    assert result.seconds == 1.5
+    assert result.requests_per_second == pytest.approx(1.5)
+    assert result.rows_per_second == pytest.approx(15.0)
+    assert result.tokens_per_second == pytest.approx(300.0)
     assert result.latency.mean == pytest.approx(5.5 / 4)
     # 1.10's figure: 10 rows in 1 s, and 10 in 1.75 s on average.
     assert result.client_rows_per_second == pytest.approx((10 + 10 / 1.75) / 2)
+
+
+def test_clients_one_after_the_other() -> None:
+    result = sum_up(LOAD, [[timing(0.0, 1.0)], [timing(1.0, 4.0)]])
+    assert result.seconds == 4.0
+    assert result.requests_per_second == pytest.approx(0.5)
+
+
+@given(
+    durations=st.lists(st.lists(st.integers(1, 9), min_size=5, max_size=9), min_size=1, max_size=5)
+)
+def test_clients_that_never_pause_are_counted_in_full(durations: List[List[int]]) -> None:
+    """Whatever their requests' durations, each of n clients has one under way at any time."""
+    clients = []
+    for mine in durations:
+        ends = [sum(mine[:count]) for count in range(len(mine) + 1)]
+        clients.append([Timing(a, b, None, b - a, 1) for a, b in zip(ends, ends[1:])])
+    assert sum_up(LOAD, clients).rows_per_second == pytest.approx(len(clients))
 
 
 def test_failed_requests_are_no_throughput() -> None:

@@ -13,11 +13,14 @@ from bert_serving.server.calibration import (
     LEAST_TRIED,
     LONGEST,
     SECONDS,
+    SPLITS,
     Reading,
     Shape,
     choose,
+    least_split,
     measure,
     shapes,
+    splits,
 )
 
 DURATIONS = st.floats(1e-3, 10)
@@ -107,7 +110,21 @@ def test_streams_and_threads_are_compared(seconds: Any, chosen: Any) -> None:
     assert choose({Shape(*shape): [(each,)] for shape, each in seconds.items()}) == chosen
 
 
+@pytest.mark.parametrize(
+    ("seconds", "split"),
+    [
+        ({(2, 32): 0.10, (1, 64): 0.10, (2, 64): 0.2, (1, 128): 0.2}, 32),
+        ({(2, 32): 0.10, (1, 64): 0.09, (2, 64): 0.2, (1, 128): 0.2}, 64),
+        ({(2, 32): 0.10, (1, 64): 0.09, (2, 64): 0.2, (1, 128): 0.18}, 256),
+    ],
+)
+def test_the_fewest_tokens_with_which_streams_are_as_fast(seconds: Any, split: int) -> None:
+    samples = {Shape(*shape): [(each, each)] for shape, each in seconds.items()}
+    assert least_split(samples, Shape(2, 256)) == split
+
+
 def test_what_is_tried() -> None:
+    assert splits(3)[:2] == [(3, SPLITS[0]), (1, 3 * SPLITS[0])]
     assert shapes((256, 512), 1) == [(1, 256), (1, 512)]
     assert shapes((256, 512), 4) == [(1, 256), (1, 512), (4, 256), (4, 512)]
 

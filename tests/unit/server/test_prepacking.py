@@ -12,6 +12,7 @@ import pytest
 from bert_serving.graph_opt.builder import GraphBuilder
 from bert_serving.graph_opt.targets import write
 from bert_serving.server.engines import Features, create, prepacking
+from bert_serving.server.engines.onnxruntime import SLOWER_ON_CPUS
 from bert_serving.server.engines.prepacking import prepacked_path
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
@@ -52,7 +53,7 @@ def vectors(spec: EngineSpec) -> np.ndarray:
 def test_a_graph_in_the_engine_s_own_form_gives_the_same(spec: EngineSpec) -> None:
     graph = Path(str(spec.graph))
     fitted = create("onnxruntime").fitted(spec, -1)
-    assert fitted == prepacked_path(graph)
+    assert fitted == prepacked_path(graph, SLOWER_ON_CPUS)
     assert fitted.with_name(fitted.name + ".data").stat().st_size >= 2 * WIDTH * WIDTH * 4
     np.testing.assert_allclose(vectors(replace(spec, graph=str(fitted))), vectors(spec), rtol=1e-5)
     assert not list(graph.parent.glob(".*")), "nothing half made is left"
@@ -79,17 +80,17 @@ def test_it_is_that_of_one_machine_and_release(
     spec: EngineSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = Path(str(spec.graph))
-    here = prepacked_path(graph)
-    assert here == prepacked_path(graph)
+    here = prepacked_path(graph, SLOWER_ON_CPUS)
+    assert here == prepacked_path(graph, SLOWER_ON_CPUS)
     monkeypatch.setattr(prepacking, "processor", lambda: ("another",))
-    assert prepacked_path(graph) != here
+    assert prepacked_path(graph, SLOWER_ON_CPUS) != here
     monkeypatch.undo()
     monkeypatch.setattr(prepacking, "release", lambda package: ("onnxruntime-9",))
-    assert prepacked_path(graph) != here
+    assert prepacked_path(graph, SLOWER_ON_CPUS) != here
 
 
 def test_another_process_was_faster(spec: EngineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = prepacked_path(Path(str(spec.graph)))
+    target = prepacked_path(Path(str(spec.graph)), SLOWER_ON_CPUS)
     session = onnxruntime.InferenceSession
 
     def slow(*args: Any, **kwargs: Any) -> Any:

@@ -258,11 +258,11 @@ def test_batches_are_measured_by_a_process_of_their_own(
         "import json, sys\n"
         "order = json.load(sys.stdin)\n"
         "keys = sorted(order['engine']), order['device'], order['max_length']\n"
-        "json.dump({'graph': repr(keys), 'token_budget': 384, 'streams': 2,"
+        "json.dump({'graph': repr(keys), 'token_budget': 384, 'streams': 2, 'split_tokens': 64,"
         " 'seconds': [[2, 384, 0.5]]}, sys.stdout)"
     )
     keys = sorted(asdict(large_graph)), -1, 512
-    expected = Tuning(repr(keys), 384, 2, ((2, 384, 0.5),))
+    expected = Tuning(repr(keys), 384, 2, 64, ((2, 384, 0.5),))
     assert preparation._tuning(large_graph, -1, 512) == expected
     assert "info: batches: about 384 tokens each, 2 at a time, measured (" in log.text
 
@@ -299,10 +299,10 @@ def test_a_service_runs_what_was_tuned(flags: Tuple[str, ...], credits: int) -> 
     args = parse("-engine", "echo", "-num_worker", "2", *flags)
     plan = preparation.plan_echo(args)
     engine = EngineSpec("onnxruntime", "/graph", 8, False, 3, 0.5)
-    fitted = Tuning("/own/form", 384, streams=3)
+    fitted = Tuning("/own/form", 384, streams=3, split_tokens=64)
     spec = preparation._spec(args, plan, "m", None, engine, fitted, 0.5, (-1, -1), {})
     assert (spec.token_budget, spec.padding_weight, spec.credits) == (384, 0.5, credits)
-    assert spec.engine == replace(engine, graph="/own/form", streams=3)
+    assert spec.engine == replace(engine, graph="/own/form", streams=3, split_tokens=64)
 
 
 # ---------------------------------------------------------------------- what may be missing

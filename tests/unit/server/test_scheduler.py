@@ -73,14 +73,19 @@ class Bench:
         aging: float = 0.5,
         padding_weight: float = 1.0,
         ahead: float = 1.0,
+        split_tokens: int = 0,
     ) -> None:
         self.limits = BatchLimits(rows, tokens, padding_weight)
-        self.scheduler = Scheduler(self.limits, small_rows, aging, ahead=ahead)
+        self.split_tokens = split_tokens
+        self.scheduler = Scheduler(
+            self.limits, small_rows, aging, ahead=ahead, split_tokens=split_tokens
+        )
         self.now = 100.0
         self.requests: Dict[int, Request] = {}
         self.credits: Dict[bytes, int] = {}
         self.streams: Dict[bytes, int] = {}
         self.held: Dict[bytes, Dict[int, Batch]] = {}
+        self.alone: Dict[int, bool] = {}  # of each batch
         self.batches: List[Tuple[bytes, Batch]] = []
 
     # ---------------------------------------------------------------------------- stimuli
@@ -130,10 +135,11 @@ class Bench:
         return batch
 
     def lose(self, worker: bytes = b"w0", reason: str = "gone") -> List[Batch]:
+        computing = self.computing(worker)
         batches = list(self.held.pop(worker).values())
         del self.credits[worker]
         # It begins them in order: the others were never begun.
-        for batch in batches[: self.streams.pop(worker)]:
+        for batch in batches[:computing]:
             self._count_failure(batch)
         self.send(WorkerLost(worker, reason))
         return batches
@@ -170,15 +176,11 @@ class Bench:
         for worker, batches in self.held.items():
             assert len(batches) <= self.credits[worker]
         if self.scheduler.waiting_rows:
-            idle = [
-                worker
-                for worker, batches in self.held.items()
-                if len(batches) < min(self.credits[worker], self.streams[worker])
-            ]
-            assert not idle, "a stream waits while rows do"
+            open_workers = [w for w in self.held if len(self.held[w]) < self.credits[w]]
+            places = [w for w in open_workers if self.has_place(w)]
+            assert not any(self.has_idle_stream(w) for w in places), "a stream waits, as rows do"
             wake_at = self.scheduler.wake_at()
-            may_take = any(len(b) < self.credits[w] for w, b in self.held.items())
-            assert (wake_at is not None) == may_take
+            assert (wake_at is not None) == bool(places)
             assert wake_at is None or wake_at > self.now, "it is time for a batch"
         assert self.scheduler.open_requests == sum(
             request.ended is None for request in self.requests.values()
@@ -187,8 +189,31 @@ class Bench:
             if request.ended is None and request.deadline is not None:
                 assert self.now < request.deadline
 
+    def computing(self, worker: bytes) -> int:
+        """How many of the batches it holds, from the first, it has begun."""
+        alone = [self.alone[batch_id] for batch_id in self.held[worker]]
+        if alone and alone[0]:
+            return 1
+        return min(self.streams[worker], (alone + [True]).index(True))
+
+    def has_place(self, worker: bytes) -> bool:
+        """Whether it can be told when the next batch would be begun."""
+        alone, begun = list(map(self.alone.get, self.held[worker])), self.computing(worker)
+        is_little = self.scheduler.waiting_tokens < self.split_tokens
+        return not (any(alone[begun:]) or (alone[:1] == [True] and alone[1:] and is_little))
+
+    def has_idle_stream(self, worker: bytes) -> bool:
+        """Whether the next batch ought to be begun at once."""
+        held, begun = self.held[worker], self.computing(worker)
+        if not held:
+            return True
+        is_much = self.scheduler.waiting_tokens >= self.split_tokens
+        is_free = begun == len(held) < self.streams[worker]
+        return is_free and is_much and not self.alone[next(iter(held))]
+
     def _note(self, action: Action) -> None:
         if isinstance(action, Dispatch):
+            self.alone[action.batch.batch_id] = action.alone
             self._note_batch(action.worker, action.batch)
             return
         request = self.requests[action.handle]
@@ -575,18 +600,42 @@ def test_a_worker_with_an_idle_stream_gets_a_batch_at_once() -> None:
 def test_the_next_batch_is_sent_when_the_first_of_the_streams_is_about_to_end() -> None:
     bench = Bench(rows=4, ahead=0.2)
     bench.join(credits=4, streams=2)
-    bench.open(4)
+    bench.open(1)
     bench.advance(10.0)
     bench.done()
-    bench.open(4)
+    bench.open(1)
     bench.advance(5.0)
-    bench.open(4)  # the second stream begins when half of the first's batch is computed
-    bench.open(8)
+    bench.open(1)  # the second stream begins when half of the first's batch is computed
+    bench.open(1)
     assert len(bench.batches) == 3
     assert bench.scheduler.wake_at() == pytest.approx(bench.now + 3.0)
     bench.advance(3.1)
     assert len(bench.batches) == 4
+    bench.open(1)
     assert bench.scheduler.wake_at() == pytest.approx(bench.now + 4.9), "for the other stream"
+
+
+def test_what_waits_is_shared_by_idle_streams() -> None:
+    bench = Bench(rows=9, split_tokens=16)
+    bench.open(4)
+    bench.join(credits=4, streams=2)
+    assert [len(batch.rows) for _, batch in bench.batches] == [2, 2]
+    assert not any(bench.alone.values())
+
+
+def test_what_is_too_little_for_two_streams_is_computed_by_all_threads() -> None:
+    bench = Bench(rows=9, split_tokens=17, ahead=0.2)
+    bench.open(4)
+    bench.join(credits=4, streams=2)
+    assert [len(batch.rows) for _, batch in bench.batches] == [4]
+    bench.advance(10.0)
+    bench.done()
+    bench.open(2)
+    bench.open(2)
+    assert [len(batch.rows) for _, batch in bench.batches] == [4, 2], "it waits"
+    bench.advance(9.9)
+    assert [len(batch.rows) for _, batch in bench.batches] == [4, 2, 2]
+    assert all(bench.alone.values())
 
 
 def test_all_that_a_lost_worker_computed_counts_as_an_attempt() -> None:
@@ -857,6 +906,7 @@ class Interleavings(RuleBasedStateMachine):
         aging=st.sampled_from([0.0, 0.5]),
         padding_weight=st.sampled_from([0.0, 0.3, 1.0]),
         ahead=st.sampled_from([0.2, 1.0]),
+        split_tokens=st.sampled_from([0, 1, 20, 60]),
     )
     def start(
         self,
@@ -866,8 +916,9 @@ class Interleavings(RuleBasedStateMachine):
         aging: float,
         padding_weight: float,
         ahead: float,
+        split_tokens: int,
     ) -> None:
-        self.bench = Bench(rows, tokens, small_rows, aging, padding_weight, ahead)
+        self.bench = Bench(rows, tokens, small_rows, aging, padding_weight, ahead, split_tokens)
         self.lost: List[Tuple[bytes, int]] = []
         self.joined = 0
 
@@ -905,8 +956,8 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data(), answer=st.sampled_from(["done", "done", "done", "fail"]))
     def answer(self, data: Any, answer: str) -> None:
         worker = data.draw(st.sampled_from(self._busy()))
-        running = min(len(self.bench.held[worker]), self.bench.streams[worker])
-        getattr(self.bench, answer)(worker, data.draw(st.integers(0, running - 1)))
+        stream = data.draw(st.integers(0, self.bench.computing(worker) - 1))
+        getattr(self.bench, answer)(worker, stream)
 
     @precondition(lambda self: self.bench.held)
     @rule(data=st.data())

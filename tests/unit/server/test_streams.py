@@ -4,9 +4,11 @@ import os
 import select
 import threading
 from queue import Queue
-from typing import Dict, List, Tuple
+from typing import Dict, List
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import PATIENCE
 
 from bert_serving.server.streams import InPlace, InThreads, Streams, open_streams
@@ -16,11 +18,11 @@ class Desk:
     """Orders that end when they are told to; what began is known."""
 
     def __init__(self) -> None:
-        self.began: "Queue[Tuple[str, bool]]" = Queue()
+        self.began: "Queue[str]" = Queue()
         self._may_end: Dict[str, threading.Event] = {}
 
-    def compute(self, order: str, is_alone: bool) -> str:
-        self.began.put((order, is_alone))
+    def compute(self, order: str) -> str:
+        self.began.put(order)
         assert self._event(order).wait(PATIENCE)
         return order.upper()
 
@@ -28,7 +30,7 @@ class Desk:
         for order in orders:
             self._event(order).set()
 
-    def next_begun(self) -> Tuple[str, bool]:
+    def next_begun(self) -> str:
         return self.began.get(timeout=PATIENCE)
 
     def _event(self, order: str) -> threading.Event:
@@ -45,13 +47,13 @@ def taken(streams: Streams[str, str], count: int) -> List[str]:
 
 
 def test_one_stream_computes_in_place() -> None:
-    streams = open_streams(lambda order, is_alone: (order, is_alone), 1)
+    streams: Streams[str, str] = open_streams(lambda order: order.upper(), 1)
     assert isinstance(streams, InPlace)
     assert streams.wake_up_fd is None
     assert streams.take() == []
-    streams.submit("a")
-    streams.submit("b")
-    assert streams.take() == [("a", True), ("b", True)]
+    streams.submit("a", True)
+    streams.submit("b", False)
+    assert streams.take() == ["A", "B"]
     assert streams.take() == []
     streams.close()
 
@@ -60,49 +62,66 @@ def test_as_many_are_computed_at_a_time_as_there_are_streams() -> None:
     desk = Desk()
     streams = open_streams(desk.compute, 2)
     assert isinstance(streams, InThreads)
-    streams.submit("a")
-    assert desk.next_begun() == ("a", True)
-    streams.submit("b")
-    assert desk.next_begun() == ("b", False)
-    streams.submit("c")
+    for order in "abc":
+        streams.submit(order, False)
+    assert {desk.next_begun(), desk.next_begun()} == {"a", "b"}
+    assert desk.began.empty()
     desk.end("b")
     assert taken(streams, 1) == ["B"], "not held up by the one that was begun before"
-    assert desk.next_begun() == ("c", False)
+    assert desk.next_begun() == "c"
     desk.end("a", "c")
     assert sorted(taken(streams, 2)) == ["A", "C"]
-    streams.submit("d")
-    assert desk.next_begun() == ("d", True)
-    desk.end("d")
-    assert taken(streams, 1) == ["D"]
-    assert desk.began.empty()
     streams.close()
 
 
-def test_one_that_others_wait_behind_is_not_alone() -> None:
+def test_what_is_to_be_alone_waits_for_all_before_it_and_keeps_back_all_behind_it() -> None:
     desk = Desk()
-    streams = InThreads(desk.compute, 1)
-    for order in "abc":
-        streams.submit(order)
-    assert desk.next_begun()[0] == "a"
+    streams = InThreads(desk.compute, 3)
+    for order, alone in (("a", False), ("b", False), ("c", True), ("d", False), ("e", False)):
+        streams.submit(order, alone)
+    assert {desk.next_begun(), desk.next_begun()} == {"a", "b"}
     desk.end("a")
-    assert desk.next_begun() == ("b", False)
-    desk.end("b", "c")
-    assert desk.next_begun() == ("c", True)
-    assert taken(streams, 3) == ["A", "B", "C"]
+    assert taken(streams, 1) == ["A"]
+    assert desk.began.empty()
+    desk.end("b")
+    assert desk.next_begun() == "c"
+    assert taken(streams, 1) == ["B"]
+    assert desk.began.empty()
+    desk.end("c")
+    assert {desk.next_begun(), desk.next_begun()} == {"d", "e"}
+    desk.end("d", "e")
+    assert sorted(taken(streams, 3)) == ["C", "D", "E"]
     streams.close()
 
 
-@pytest.mark.parametrize("count", [2, 5])
-def test_every_order_is_computed_once(count: int) -> None:
-    streams: Streams[int, int] = InThreads(lambda order, is_alone: order * order, count)
-    for order in range(500):
-        streams.submit(order)
+@settings(max_examples=30)
+@given(alone=st.lists(st.booleans(), max_size=60), count=st.integers(2, 5))
+def test_every_order_is_computed_once_and_alone_if_it_is_to_be(
+    alone: List[bool], count: int
+) -> None:
+    lock = threading.Lock()
+    running: List[int] = []
+    crowds: Dict[int, int] = {}
+
+    def compute(order: int) -> int:
+        with lock:
+            running.append(order)
+            for one in running:
+                crowds[one] = max(crowds.get(one, 0), len(running))
+        with lock:
+            running.remove(order)
+        return order
+
+    streams: Streams[int, int] = InThreads(compute, count)
+    for order, one in enumerate(alone):
+        streams.submit(order, one)
     outcomes: List[int] = []
-    while len(outcomes) < 500:
+    while len(outcomes) < len(alone):
         assert select.select([streams.wake_up_fd], [], [], PATIENCE)[0]
         outcomes += streams.take()
-    assert sorted(outcomes) == [order * order for order in range(500)]
     streams.close()
+    assert sorted(outcomes) == list(range(len(alone)))
+    assert all(crowds[order] <= (1 if one else count) for order, one in enumerate(alone))
 
 
 def test_closing_waits_for_what_is_computed_and_drops_the_rest() -> None:
@@ -110,10 +129,12 @@ def test_closing_waits_for_what_is_computed_and_drops_the_rest() -> None:
     before = threading.active_count()
     streams = InThreads(desk.compute, 2)
     for order in "abc":
-        streams.submit(order)
-    assert {desk.next_begun()[0], desk.next_begun()[0]} == {"a", "b"}
+        streams.submit(order, False)
+    assert {desk.next_begun(), desk.next_begun()} == {"a", "b"}
     closing = threading.Thread(target=streams.close)
     closing.start()
+    while closing.is_alive() and not streams._is_closed:
+        closing.join(0.01)  # or what ends now would make room for the third
     desk.end("a", "b")
     closing.join(PATIENCE)
     assert not closing.is_alive()

@@ -13,6 +13,7 @@ import pytest
 from support import PATIENCE
 
 from bert_serving.server import engines, tuning
+from bert_serving.server.calibration import SPLITS
 from bert_serving.server.engines import Engine, Features
 from bert_serving.server.spec import EngineSpec
 from bert_serving.server.tuning import Tuning, is_worth_it, lookup, tune
@@ -64,7 +65,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return made
 
 
-def one_of_each(run: Any, tried: Any, clocks: Any) -> Any:
+def one_of_each(run: Any, tried: Any, clocks: Any, seconds: float = 0.0) -> Any:
     """No time is measured; two streams are twice as fast as one."""
     for shape in tried:
         run(shape)
@@ -83,7 +84,8 @@ def test_a_graph_is_tuned_once(
     assert lookup(spec, device, 512) is None
     found = tune(spec, device, 512)
     own = str(tmp_path / "own")
-    assert (found.graph, found.token_budget, found.streams) == (own, budgets[0], 1)
+    assert (found.graph, found.token_budget) == (own, budgets[0])
+    assert (found.streams, found.split_tokens) == (1, 0)
     assert [shape for *shape, _ in found.seconds] == [[1, tokens] for tokens in budgets]
     assert engine.loaded == [(own, 1, device)]
     assert engine.is_closed
@@ -96,10 +98,13 @@ def test_streams_are_measured_where_there_can_be_some(graph: Path, engine: FakeE
     engine.streams = 2
     found = tune(spec_of(graph), -1, 512)
     assert (found.token_budget, found.streams) == (tuning.CPU_BUDGETS[0], 2)
+    assert found.split_tokens == SPLITS[0]
     assert engine.loaded[0][1:] == (2, -1)
     count = len(tuning.CPU_BUDGETS)
-    assert [streams for streams, _, _ in found.seconds] == [1] * count + [2] * count
-    assert engine.alone == [True] * count + [False] * 2 * count
+    tried = set(tuning.shapes(tuning.CPU_BUDGETS, 2)) | set(tuning.splits(2))
+    assert {(streams, tokens) for streams, tokens, _ in found.seconds} == tried
+    assert engine.alone[: 3 * count] == [True] * count + [False] * 2 * count
+    assert engine.alone[3 * count :] == [False, False, True] * len(SPLITS)
     assert lookup(spec_of(graph), -1, 512) == found
 
 
@@ -131,8 +136,8 @@ def test_another_setting_is_measured_anew(
         "{}",
         "[]",
         '{"graph": 1}',
-        '{"graph": "", "token_budget": 0, "streams": 1, "seconds": []}',
-        '{"graph": "", "token_budget": 9, "streams": 0, "seconds": []}',
+        '{"graph": "", "token_budget": 0, "streams": 1, "split_tokens": 0, "seconds": []}',
+        '{"graph": "", "token_budget": 9, "streams": 0, "split_tokens": 0, "seconds": []}',
     ],
 )
 def test_what_is_damaged_is_measured_anew(damage: str, graph: Path, engine: FakeEngine) -> None:
@@ -157,7 +162,7 @@ def test_small_graphs_are_not_worth_it(graph: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_tuning_travels_as_json() -> None:
-    one = Tuning("/graph", 512, 2, ((1, 256, 0.5), (2, 512, 0.75)))
+    one = Tuning("/graph", 512, 2, 64, ((1, 256, 0.5), (2, 512, 0.75)))
     assert Tuning.from_json(json.loads(json.dumps(asdict(one)))) == one
 
 
