@@ -18,13 +18,15 @@ from bert_serving.benchmarks.workloads import Batch
 __all__ = ["ClosedLoad", "ClosedResult", "Timing", "closed_loop", "sum_up"]
 
 
+#: Requests of each client with which there is a middle.
+STEADY = 3
+
+
 @dataclass(frozen=True)
 class ClosedResult:
-    """Without the warm-up. The rates are of the ``seconds`` in which all clients have requests
-    under way: what is answered while only the last few do says nothing of so many clients. Of a
-    request that is under way for a part of that time, so much counts. ``client_rows_per_second`` is
-    1.10's figure: of each client the rows of a request by the mean latency, and the mean of these
-    over the clients.
+    """Without the warm-up. The rates are of ``seconds`` in the middle, see :func:`sum_up`.
+    ``client_rows_per_second`` is 1.10's figure: of each client the rows of a request by the mean
+    latency, and the mean of these over the clients.
     """
 
     load: ClosedLoad
@@ -64,13 +66,20 @@ def closed_loop(
 
 
 def sum_up(load: ClosedLoad, clients: Sequence[Sequence[Timing]]) -> ClosedResult:
-    """The result of what was measured, client by client. Pure."""
+    """The result of what was measured, client by client. Pure.
+
+    What is answered while only some clients have requests under way says nothing of so many: rates
+    are of the time from when all have their first answer to when the first of them has its last. Of
+    a request that is under way for a part of it, so much counts, which is right if as much is under
+    way at its begin as at its end. With fewer than ``STEADY`` requests of a client that can't be
+    said, and the rates are of all the time.
+    """
     timings = [timing for client in clients for timing in client]
     answered = [timing for timing in timings if timing.error is None]
     latencies = tuple(timing.ended - timing.began for timing in answered)
-    began = max(client[0].began for client in clients)
+    began = max(client[0].ended for client in clients)
     ended = min(client[-1].ended for client in clients)
-    if ended <= began:  # never all of them
+    if ended <= began or min(map(len, clients)) < STEADY:
         began, ended = min(one.began for one in timings), max(one.ended for one in timings)
     shares = [
         max(0.0, min(one.ended, ended) - max(one.began, began)) / (one.ended - one.began)

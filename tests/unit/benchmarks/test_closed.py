@@ -21,24 +21,41 @@ def timing(began: float, ended: float, error: Optional[str] = None) -> Timing:
 def test_rates_and_latencies() -> None:
     clients = [[timing(5.0, 6.0), timing(6.0, 7.0)], [timing(5.5, 7.5), timing(7.5, 9.0)]]
     result = sum_up(LOAD, clients)
-    # Both have requests under way from 5.5 to 7: a half, a whole and three quarters of one.
-    assert result.seconds == 1.5
-    assert result.requests_per_second == pytest.approx(1.5)
-    assert result.rows_per_second == pytest.approx(15.0)
-    assert result.tokens_per_second == pytest.approx(300.0)
+    assert result.seconds == 4.0
+    assert result.requests_per_second == pytest.approx(1.0)
+    assert result.rows_per_second == pytest.approx(10.0)
+    assert result.tokens_per_second == pytest.approx(200.0)
     assert result.latency.mean == pytest.approx(5.5 / 4)
     # 1.10's figure: 10 rows in 1 s, and 10 in 1.75 s on average.
     assert result.client_rows_per_second == pytest.approx((10 + 10 / 1.75) / 2)
 
 
+def test_what_only_the_last_clients_get_does_not_count() -> None:
+    """One is done after 4 s; the other is then served three times as fast."""
+    first = [timing(float(i), i + 1.0) for i in range(4)]
+    second = first + [timing(4 + i / 3, 4 + (i + 1) / 3) for i in range(9)]
+    result = sum_up(LOAD, [first, second])
+    assert result.seconds == 3.0
+    assert result.requests_per_second == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_clients_served_one_after_the_other_are_counted_right(count: int) -> None:
+    """As a server does that computes whole requests in their order: one a second."""
+    clients = [
+        [timing(max(0.0, i + count * (n - 1) + 1.0), i + count * n + 1.0) for n in range(4)]
+        for i in range(count)
+    ]
+    assert sum_up(LOAD, clients).requests_per_second == pytest.approx(1.0)
+
+
 def test_clients_one_after_the_other() -> None:
-    result = sum_up(LOAD, [[timing(0.0, 1.0)], [timing(1.0, 4.0)]])
-    assert result.seconds == 4.0
-    assert result.requests_per_second == pytest.approx(0.5)
+    first, second = [timing(0.0, 1.0)] * 3, [timing(1.0, 4.0)] * 3
+    assert sum_up(LOAD, [first, second]).seconds == 4.0
 
 
 @given(
-    durations=st.lists(st.lists(st.integers(1, 9), min_size=5, max_size=9), min_size=1, max_size=5)
+    durations=st.lists(st.lists(st.integers(1, 3), min_size=4, max_size=9), min_size=1, max_size=5)
 )
 def test_clients_that_never_pause_are_counted_in_full(durations: List[List[int]]) -> None:
     """Whatever their requests' durations, each of n clients has one under way at any time."""
