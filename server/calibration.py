@@ -3,8 +3,7 @@ measurement of the engine.
 
 On a CPU a batch of few tokens leaves its arithmetic waiting for weights, and one of many falls out
 of its caches; on a GPU it takes many tokens to keep it busy. Small batches are better to share:
-a short request waits for less. So of those about as fast as the fastest, the one is taken that ends
-soonest.
+a short request waits for less. So of those about as fast as the fastest, the smallest is taken.
 
 The time that passes counts, and on a CPU also the time that its cores are busy: where other
 programs run meanwhile, the former says little.
@@ -50,7 +49,7 @@ LEAST_TRIED, LONGEST = 2, 0.35
 #: Rounds go on for so many seconds, but there are a few at least: a machine may be busy with
 #: something else for a moment.
 SECONDS, LEAST_ROUNDS = 1.5, 3
-#: What throughput may be lost for a batch that ends sooner.
+#: What throughput may be lost for smaller batches.
 SLACK = 0.03
 
 
@@ -100,8 +99,8 @@ def measure(
 
 
 def choose(samples: Mapping[Shape, Sequence[Reading]], slack: float = SLACK) -> Shape:
-    """Of those whose tokens per second are within ``slack`` of the most, by each clock, the one
-    that ends soonest.
+    """Of those whose tokens per second are within ``slack`` of the most, by each clock, one with
+    streams if there is any, and of those the smallest.
 
     Of each the fastest run counts: what disturbs a run makes it slower, never faster. If the
     clocks agree on none, the last one decides.
@@ -111,8 +110,9 @@ def choose(samples: Mapping[Shape, Sequence[Reading]], slack: float = SLACK) -> 
         least = (1 - slack) * max(speeds.values())
         enough.append({shape for shape, speed in speeds.items() if speed >= least})
     candidates = set.intersection(*enough) or enough[-1]
-    # Streams suffer less than threads that share a batch if other programs run, too.
-    return min(candidates, key=lambda shape: (shape.streams * shape.tokens, -shape.streams))
+    # Streams suffer less than threads that share a batch when others take time of the cores, as the
+    # service's own processes do.
+    return min(candidates, key=lambda shape: (-shape.streams, shape.tokens))
 
 
 def least_split(
