@@ -293,7 +293,9 @@ class Scheduler:
         if self._again:
             attempt, rows = self._again.popleft()
         else:
-            attempt, rows = 1, self._line.take(now, -(-self._line.tokens // shares))
+            # Padding counts, too: all that waits isn't limited by its own tokens.
+            most = None if shares == 1 else -(-self.waiting_tokens // shares)
+            attempt, rows = 1, self._line.take(now, most)
         if not rows:
             return None
         self._next_batch += 1

@@ -615,6 +615,13 @@ def test_the_next_batch_is_sent_when_the_first_of_the_streams_is_about_to_end() 
     assert bench.scheduler.wake_at() == pytest.approx(bench.now + 4.9), "for the other stream"
 
 
+def test_what_waits_for_one_stream_is_not_limited_by_its_own_tokens() -> None:
+    bench = Bench(rows=9, padding_weight=0.3)
+    bench.open(2, [10, 14])
+    bench.join()
+    assert [len(batch.rows) for _, batch in bench.batches] == [2]
+
+
 def test_what_waits_is_shared_by_idle_streams() -> None:
     bench = Bench(rows=9, split_tokens=16)
     bench.open(4)
