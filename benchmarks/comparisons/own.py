@@ -94,13 +94,14 @@ def run_priority(setting: Setting, wanted: Collection[str]) -> Iterator[Measured
         job = requests(subject, WORKLOAD, 1, job_rows, setting.seed, count=1)[0][0].texts
         small = requests(subject, "fixed:%d" % LENGTH, 1, 1, setting.seed, count=20)
         load = ClosedLoad(1, 1 + probes, 1, setting.timeout)
+        is_alone = spec.engine.streams == 1  # as the job's batches are computed
         engine = create(spec.engine.name)
         engine.load(spec.engine, spec.devices[0])
         times: List[float] = []
         waits: List[float] = []
         try:
             for _ in range(setting.rounds):
-                times.append(seconds_each(lambda: engine.encode(batch), setting.seconds))
+                times.append(seconds_each(lambda: engine.encode(batch, is_alone), setting.seconds))
                 with _large_job(subject, job, setting.timeout):
                     latency = answered(closed_loop(subject.target, small, load)).latency
                 assert latency.p95 is not None
