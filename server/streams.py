@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from queue import SimpleQueue
 from typing import Callable, Deque, Generic, List, Optional, Tuple, TypeVar
@@ -21,7 +22,7 @@ Outcome = TypeVar("Outcome")
 Compute = Callable[[Order], Outcome]
 
 
-class Streams(Generic[Order, Outcome]):
+class Streams(ABC, Generic[Order, Outcome]):
     """Orders are begun in the order in which they are submitted; one that is to be alone when all
     before it have ended, and those behind it when it has.
 
@@ -30,17 +31,17 @@ class Streams(Generic[Order, Outcome]):
 
     wake_up_fd: Optional[int] = None
 
+    @abstractmethod
     def submit(self, order: Order, alone: bool) -> None:
         """Compute this next."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self) -> List[Outcome]:
         """What has been computed since the last call, in the order in which it ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Wait for what is being computed; drop what isn't begun."""
-        raise NotImplementedError
 
 
 class InPlace(Streams[Order, Outcome]):
