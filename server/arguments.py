@@ -115,7 +115,7 @@ def _add_batch_flags(group: Any) -> None:
         type=count,
         default=AUTO,
         metavar="N",
-        help="batches that a worker holds ready beside the one that it computes (default: 1)",
+        help="batches that a worker holds ready beside each that it computes (default: 1)",
     )
 
 
