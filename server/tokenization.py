@@ -1,24 +1,32 @@
 """Texts to token ids, as 1.10 does it.
 
-The word pieces come from :mod:`bert_serving.server.wordpiece`; around them stand 1.10's rules:
-pairs by " ||| ", truncation, special tokens.
+The word pieces come from :mod:`bert_serving.server.wordpiece`, and sequences of them from
+:mod:`bert_serving.server.sequences`; here stand 1.10's rule for what is a pair, and the choice of
+the fastest way.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from bert_serving.server.errors import StartupError
-from bert_serving.server.wordpiece import WordPieces, is_plain
+from bert_serving.server.sequences import (
+    Encoded,
+    EncodedTexts,
+    Pieces,
+    SequenceMaker,
+    TextTooLong,
+    merge,
+)
+from bert_serving.server.wordpiece import Span, WordPieces, is_plain
 
 __all__ = [
     "Encoded",
     "EncodedTexts",
+    "TextTooLong",
     "Tokenizer",
     "TokenizerSettings",
     "padded_length",
@@ -32,6 +40,17 @@ SEPARATOR = " ||| "
 #: From so many texts on, it takes less time to cut them together.
 TOGETHER = 8
 REQUIRED = ("[UNK]", "[CLS]", "[SEP]")
+NO_PAIRS = (
+    "pairs can't be lists of tokens; give their texts as strings, or put the token %r between the "
+    "tokens of the two" % PAIR_TOKEN
+)
+NO_OFFSETS = (
+    "tokenized texts have no offsets, which are places in a string; give strings, or don't ask for "
+    "offsets"
+)
+
+#: A text, or the two of a pair.
+Parts = Tuple[str, Optional[str]]
 
 
 @dataclass(frozen=True)
@@ -45,37 +64,6 @@ class TokenizerSettings:
     mask_special: bool = False  # 1.10's -mask_cls_sep
     no_special: bool = False  # 1.10's -no_special_token; for tokenized texts only
     final_sigma: bool = False  # lowercase a word's last Greek sigma as Python does
-
-
-class Encoded(NamedTuple):
-    """One text, ready for the model."""
-
-    features: np.ndarray  # int32 [3, length]: token ids, segment ids, attention mask
-    wanted_length: int  # tokens of both texts before truncation, without special tokens
-    is_pair: bool
-
-
-@dataclass(frozen=True)
-class EncodedTexts(Sequence[Encoded]):
-    """Texts as columns: their features lie in one array, in any order.
-
-    An array for each text would take longer to make than all else.
-    """
-
-    features: np.ndarray  # int32 [3, tokens]: as of Encoded, of all texts
-    starts: List[int]  # where each text's features begin
-    lengths: List[int]
-    wanted: List[int]  # see Encoded
-    pairs: List[bool]
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, index: Any) -> Any:
-        """A text; slices aren't supported."""
-        start = self.starts[index]
-        features = self.features[:, start : start + self.lengths[index]]
-        return Encoded(features, self.wanted[index], self.pairs[index])
 
 
 def read_vocabulary(path: Path) -> Dict[str, int]:
@@ -111,7 +99,9 @@ class Tokenizer:
         self._ids = vocabulary
         self._tokens = {number: token for token, number in vocabulary.items()}
         self._settings = settings
-        self._cls, self._sep = [vocabulary["[CLS]"]], [vocabulary["[SEP]"]]
+        self._sequences = SequenceMaker(
+            vocabulary["[CLS]"], vocabulary["[SEP]"], settings.max_length, settings.mask_special
+        )
         self._pieces = WordPieces(
             vocabulary,
             settings.lowercase,
@@ -120,104 +110,99 @@ class Tokenizer:
             settings.final_sigma,
         )
 
-    def encode(self, texts: Sequence[Any], is_tokenized: bool) -> EncodedTexts:
-        """Encode strings, or lists of tokens if ``is_tokenized``."""
+    def encode(
+        self,
+        texts: Sequence[Any],
+        is_tokenized: bool,
+        *,
+        pairs: bool = False,
+        truncate: Union[str, bool] = "right",
+        offsets: bool = False,
+    ) -> EncodedTexts:
+        """Encode strings; lists of tokens if ``is_tokenized``; lists of two strings if ``pairs``,
+        and then " ||| " in them is text. A pair whose second text has no tokens is a single text.
+
+        ``truncate``: what is too long loses its last tokens ("right") or its first ones ("left");
+        with False it raises TextTooLong. ``offsets``: say where each token lies in the text as it
+        was given, in its own one of a pair's two strings. Raises ValueError for tokenized texts
+        with ``pairs`` or ``offsets``.
+        """
+        left = truncate == "left"
         if is_tokenized:
-            return self._finish([self._look_up(text) for text in texts], is_tokenized=True)
-        if len(texts) < TOGETHER:
-            return self._encode_each(texts)
-        singles = [number for number, text in enumerate(texts) if _is_simple(text)]
-        if len(singles) == len(texts):
-            return self._encode_together(texts)
-        if len(singles) < TOGETHER:
-            return self._encode_each(texts)
-        others = sorted(set(range(len(texts))).difference(singles))
-        return _merge(
-            (singles, self._encode_together([texts[number] for number in singles])),
-            (others, self._encode_each([texts[number] for number in others])),
-        )
-
-    def _encode_each(self, texts: Sequence[str]) -> EncodedTexts:
-        pairs = [_split_pair(text) for text in texts]
-        pieces = iter(self._pieces.cut(part for pair in pairs for part in pair if part is not None))
-        return self._finish(
-            [(next(pieces), [] if second is None else next(pieces)) for _, second in pairs],
-            is_tokenized=False,
-        )
-
-    def _encode_together(self, texts: Sequence[str]) -> EncodedTexts:
-        """Of plain texts that aren't pairs: by a few calls for all of them."""
-        most = self._settings.max_length
-        ids = np.array(self._cls + self._pieces.cut_together(texts) + self._sep, np.int32)
-        # What a user types can't be this token: see wordpiece.
-        ends = np.flatnonzero(ids == self._sep[0])
-        starts = np.concatenate(([0], ends[:-1] + 1))
-        lengths = ends - starts + 1
-        wanted = lengths - 2
-        if lengths.max() > most:
-            places = np.arange(len(ids)) - np.repeat(starts, lengths)
-            kept = places < most - 1
-            kept[ends] = True
-            ids, lengths = ids[kept], np.minimum(lengths, most)
-            starts = np.cumsum(lengths) - lengths
-            ends = starts + lengths - 1
-        features = np.empty((3, len(ids)), np.int32)
-        features[0], features[1], features[2] = ids, 0, 1
-        if self._settings.mask_special:
-            features[2, starts] = features[2, ends] = 0
-        return EncodedTexts(
-            features, starts.tolist(), lengths.tolist(), wanted.tolist(), [False] * len(texts)
-        )
+            if pairs or offsets:
+                raise ValueError(NO_PAIRS if pairs else NO_OFFSETS)
+            pieces = [self._look_up(text) for text in texts]
+            encoded = self._sequences.make(pieces, left, bare=self._settings.no_special)
+        elif offsets:
+            encoded = self._encode_with_offsets(texts, pairs, left)
+        elif pairs:
+            encoded = self._encode_parts(texts, left)
+        else:
+            encoded = self._encode_strings(texts, left)
+        if truncate is False and encoded.truncated:
+            self._refuse(encoded, is_tokenized)
+        return encoded
 
     def tokens_of(self, encoded: Encoded) -> List[str]:
         """The tokens of a text, special ones included."""
         return [self._tokens[number] for number in encoded.features[0].tolist()]
 
-    def _look_up(self, tokens: Sequence[str]) -> Tuple[List[int], List[int]]:
+    def _encode_strings(self, texts: Sequence[str], left: bool) -> EncodedTexts:
+        if len(texts) < TOGETHER:
+            return self._encode_each(texts, left)
+        singles = [number for number, text in enumerate(texts) if _is_simple(text)]
+        if len(singles) == len(texts):
+            return self._encode_together(texts, left)
+        if len(singles) < TOGETHER:
+            return self._encode_each(texts, left)
+        others = sorted(set(range(len(texts))).difference(singles))
+        return merge(
+            (singles, self._encode_together([texts[number] for number in singles], left)),
+            (others, self._encode_each([texts[number] for number in others], left)),
+        )
+
+    def _encode_together(self, texts: Sequence[str], left: bool) -> EncodedTexts:
+        """Of plain texts that aren't pairs. What a user types can't be [SEP]: see wordpiece."""
+        return self._sequences.make_together(self._pieces.cut_together(texts), left)
+
+    def _encode_each(self, texts: Sequence[str], left: bool) -> EncodedTexts:
+        return self._encode_parts([_split_pair(text) for text in texts], left)
+
+    def _encode_parts(self, texts: Sequence[Parts], left: bool) -> EncodedTexts:
+        pieces = iter(self._pieces.cut(part for parts in texts for part in parts if part))
+        return self._sequences.make(
+            [
+                (next(pieces) if first else [], next(pieces) if second else [])
+                for first, second in texts
+            ],
+            left,
+        )
+
+    def _encode_with_offsets(self, texts: Sequence[Any], pairs: bool, left: bool) -> EncodedTexts:
+        parts = texts if pairs else [_split_pair(text) for text in texts]
+        begins = [(0, 0)] * len(texts) if pairs else list(map(_part_begins, texts, parts))
+        cut = iter(self._pieces.cut_with_offsets([part or "" for both in parts for part in both]))
+        pieces: List[Pieces] = []
+        spans: List[List[Span]] = []
+        for (first, first_spans), (second, second_spans), (begin, middle) in zip(cut, cut, begins):
+            pieces.append((first, second))
+            moved = _moved(first_spans, begin), _moved(second_spans, middle)
+            spans.append(self._sequences.spans(*moved, left))
+        return replace(self._sequences.make(pieces, left), offsets=spans)
+
+    def _look_up(self, tokens: Sequence[str]) -> Pieces:
         """The ids of both texts of an already tokenized one."""
         cut = tokens.index(PAIR_TOKEN) if PAIR_TOKEN in tokens else len(tokens)
         unknown = self._ids["[UNK]"]
         ids = [self._ids.get(token, unknown) for token in tokens]
         return ids[:cut], ids[cut + 1 :]
 
-    def _finish(
-        self, sequences: List[Tuple[List[int], List[int]]], is_tokenized: bool
-    ) -> EncodedTexts:
-        """Truncate, put the special tokens around, and turn all into one array."""
-        most, no_special = self._settings.max_length, self._settings.no_special and is_tokenized
-        ids: List[int] = []
-        seconds: List[Tuple[int, int]] = []  # where in ``ids`` each second text lies
-        special: List[int] = []  # where the special tokens are
-        starts: List[int] = []
-        lengths: List[int] = []
-        for first, second in sequences:
-            start = len(ids)
-            starts.append(start)
-            if second:
-                first, second = _truncate_pair(first, second, most - 3)
-                boundary = start + len(first) + 2
-                ids += self._cls + first + self._sep + second + self._sep
-                seconds.append((boundary, len(ids)))
-                special += (start, boundary - 1, len(ids) - 1)
-            elif no_special:
-                ids += first[:most]
-            else:
-                ids += self._cls + first[: most - 2] + self._sep
-                special += (start, len(ids) - 1)
-            lengths.append(len(ids) - start)
-        features = np.empty((3, len(ids)), np.int32)
-        features[0], features[1], features[2] = ids, 0, 1
-        for start, stop in seconds:
-            features[1, start:stop] = 1
-        if self._settings.mask_special:
-            features[2, special] = 0
-        return EncodedTexts(
-            features,
-            starts,
-            lengths,
-            [len(first) + len(second) for first, second in sequences],
-            [bool(second) for _, second in sequences],
-        )
+    def _refuse(self, encoded: EncodedTexts, is_tokenized: bool) -> None:
+        """Raise TextTooLong for the first text that was cut."""
+        index = encoded.truncated[0]
+        bare = is_tokenized and self._settings.no_special
+        special = 3 if encoded.pairs[index] else 0 if bare else 2
+        raise TextTooLong(index, encoded.wanted[index] + special, self._settings.max_length)
 
 
 def padded_length(
@@ -243,30 +228,19 @@ def _is_simple(text: str) -> bool:
     return is_plain(text) and SEPARATOR not in text
 
 
-def _merge(*parts: Tuple[Sequence[int], EncodedTexts]) -> EncodedTexts:
-    """All texts in the order of their numbers, which stand beside them."""
-    texts: List[Tuple[int, int, int, int, bool]] = []
-    tokens = 0
-    for numbers, one in parts:
-        starts = [tokens + start for start in one.starts]
-        texts += zip(numbers, starts, one.lengths, one.wanted, one.pairs)
-        tokens += one.features.shape[1]
-    _, starts, lengths, wanted, pairs = map(list, zip(*sorted(texts)))
-    features = np.concatenate([one.features for _, one in parts], axis=1)
-    return EncodedTexts(features, starts, lengths, wanted, pairs)
-
-
-def _split_pair(text: str) -> Tuple[str, Optional[str]]:
+def _split_pair(text: str) -> Parts:
     match = PAIR.fullmatch(text.strip()) if SEPARATOR in text else None
     return (match.group(1), match.group(2)) if match else (text, None)
 
 
-def _truncate_pair(first: List[int], second: List[int], most: int) -> Tuple[List[int], List[int]]:
-    """Cut token after token from the longer of the two; from the second if they are equal."""
-    keep_first, keep_second = len(first), len(second)
-    while keep_first + keep_second > most:
-        if keep_first > keep_second:
-            keep_first -= 1
-        else:
-            keep_second -= 1
-    return first[:keep_first], second[:keep_second]
+def _part_begins(text: str, parts: Parts) -> Tuple[int, int]:
+    """Where in a text its two parts begin, which are those of _split_pair."""
+    first, second = parts
+    if second is None:
+        return 0, 0
+    begin = len(text) - len(text.lstrip())
+    return begin, begin + len(first) + len(SEPARATOR)
+
+
+def _moved(spans: List[Span], by: int) -> List[Span]:
+    return [(start + by, stop + by) for start, stop in spans] if by else spans

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bert_serving.server.errors import StartupError
 from bert_serving.server.tokenization import (
     Encoded,
+    TextTooLong,
     Tokenizer,
     TokenizerSettings,
     padded_length,
@@ -390,6 +391,163 @@ def test_several_texts_at_once_are_those_one_by_one() -> None:
     for text, one in zip(texts, tokenizer.encode(texts, False)):
         (alone,) = tokenizer.encode([text], False)
         np.testing.assert_array_equal(one.features, alone.features)
+
+
+# --------------------------------------------------------------------------- what is too long
+
+SIDES = st.sampled_from(["right", "left"])
+MANY_TEXTS = st.lists(st.one_of(PLAIN_TEXTS, PLAIN_TEXTS, TEXTS), min_size=1, max_size=30)
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(texts=MANY_TEXTS, max_length=st.integers(4, 12), side=SIDES)
+@example(texts=["a b c d e"] * 20 + ["é", "a ||| b c d"], max_length=5, side="left")
+@example(texts=["a"] * 9, max_length=4, side="left")
+def test_what_stays_of_a_text_is_its_end_or_its_beginning(
+    texts: List[str], max_length: int, side: str
+) -> None:
+    whole = Tokenizer(VOCABULARY, TokenizerSettings(10_000)).encode(texts, False)
+    tokenizer = Tokenizer(VOCABULARY, TokenizerSettings(max_length))
+    encoded = tokenizer.encode(texts, False, truncate=side)
+    assert encoded.lengths == [min(length, max_length) for length in whole.lengths]
+    assert encoded.truncated == [n for n, length in enumerate(whole.lengths) if length > max_length]
+    assert (encoded.wanted, encoded.pairs) == (whole.wanted, whole.pairs)
+    for one, full in zip(encoded, whole):
+        assert parts_are_kept(one.features, full.features, side)
+
+
+def parts_are_kept(features: np.ndarray, full: np.ndarray, side: str) -> bool:
+    """Whether of both texts the beginning or the end is there, between special tokens."""
+    sep = VOCABULARY["[SEP]"]
+    assert features[0, 0] == full[0, 0] == VOCABULARY["[CLS]"]
+    assert features[0, -1] == full[0, -1] == sep
+    for segment in (0, 1):
+        short = features[0, 1:][features[1, 1:] == segment][:-1].tolist()
+        long = full[0, 1:][full[1, 1:] == segment][:-1].tolist()
+        if short != (long[len(long) - len(short) :] if side == "left" else long[: len(short)]):
+            return False
+    return True
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(texts=MANY_TEXTS, max_length=st.integers(4, 40))
+def test_the_first_text_that_must_not_be_cut_is_named(texts: List[str], max_length: int) -> None:
+    whole = Tokenizer(VOCABULARY, TokenizerSettings(10_000)).encode(texts, False)
+    tokenizer = Tokenizer(VOCABULARY, TokenizerSettings(max_length))
+    cut = tokenizer.encode(texts, False)
+    if not cut.truncated:
+        np.testing.assert_array_equal(
+            tokenizer.encode(texts, False, truncate=False).features, cut.features
+        )
+        return
+    with pytest.raises(TextTooLong) as raised:
+        tokenizer.encode(texts, False, truncate=False)
+    error = raised.value
+    assert error.index == cut.truncated[0]
+    assert error.length == whole.lengths[error.index]
+    assert error.limit == max_length
+
+
+@pytest.mark.parametrize(
+    ("text", "no_special", "length"),
+    [
+        (["a"] * 9, False, 11),
+        (["a"] * 9, True, 9),
+        (["a"] * 4 + ["|||"] + ["a"] * 5, True, 12),
+    ],
+)
+def test_tokenized_texts_are_too_long_by_their_special_tokens_too(
+    text: List[str], no_special: bool, length: int
+) -> None:
+    fits, cuts = (
+        Tokenizer(VOCABULARY, TokenizerSettings(limit, no_special=no_special))
+        for limit in (length, length - 1)
+    )
+    texts = [["a", "b"], text]
+    assert fits.encode(texts, True, truncate=False).lengths[1] == length
+    with pytest.raises(TextTooLong) as raised:
+        cuts.encode(texts, True, truncate=False)
+    error = raised.value
+    assert (error.index, error.length, error.limit) == (1, length, length - 1)
+    assert cuts.encode(texts, True, truncate="left").lengths[1] == length - 1
+
+
+def test_tokens_are_cut_on_the_left() -> None:
+    def left(tokens: List[str], **settings: Any) -> List[str]:
+        tokenizer = Tokenizer(VOCABULARY, TokenizerSettings(**settings))
+        (encoded,) = tokenizer.encode([tokens], True, truncate="left")
+        return tokenizer.tokens_of(encoded)
+
+    assert left(["a", "b", "c", "x"], max_length=5) == ["[CLS]", "b", "c", "x", "[SEP]"]
+    assert left(["a", "b", "c", "x", "y"], max_length=4, no_special=True) == ["b", "c", "x", "y"]
+    assert left(["a", "b", "c", "|||", "x", "y"], max_length=6) == [
+        *["[CLS]", "b", "c", "[SEP]"],
+        *["y", "[SEP]"],
+    ]
+
+
+# -------------------------------------------------------------------------------------- pairs
+
+WHOLE_TEXTS = Tokenizer(VOCABULARY, TokenizerSettings(10_000, final_sigma=True))
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(
+    pairs=st.lists(st.lists(TEXTS, min_size=2, max_size=2), min_size=1, max_size=12),
+    max_length=st.integers(4, 30),
+    side=SIDES,
+)
+def test_pairs_are_encoded_like_two_texts(
+    pairs: List[List[str]], max_length: int, side: str
+) -> None:
+    tokenizer = Tokenizer(VOCABULARY, TokenizerSettings(max_length, final_sigma=True))
+    encoded = tokenizer.encode(pairs, False, pairs=True, truncate=side)
+    parts = [WHOLE_TEXTS.encode([[part, ""] for part in pair], False, pairs=True) for pair in pairs]
+    tokens = [[WHOLE_TEXTS.tokens_of(one)[1:-1] for one in both] for both in parts]
+    joined = [first + (["|||"] + second if second else []) for first, second in tokens]
+    expected = tokenizer.encode(joined, True, truncate=side)
+    assert encoded.features.tolist() == expected.features.tolist()
+    assert (encoded.lengths, encoded.truncated) == (expected.lengths, expected.truncated)
+    assert (encoded.wanted, encoded.pairs) == (expected.wanted, expected.pairs)
+
+
+def encode_pair(first: str, second: str, **options: Any) -> List[str]:
+    tokenizer = Tokenizer(VOCABULARY, TokenizerSettings(25))
+    (encoded,) = tokenizer.encode([[first, second]], False, pairs=True, **options)
+    assert encoded.is_pair == encoded.features[1].any()
+    return tokenizer.tokens_of(encoded)
+
+
+def test_pairs() -> None:
+    assert encode_pair("abc", "ab") == ["[CLS]", "abc", "[SEP]", "ab", "[SEP]"]
+    assert encode_pair(" abc\n", " x\ny ") == ["[CLS]", "abc", "[SEP]", "x", "y", "[SEP]"]
+    assert encode_pair("", "ab") == ["[CLS]", "[SEP]", "ab", "[SEP]"]
+
+
+@pytest.mark.parametrize("nothing", ["", "  ", "\n", "\u200b"])
+def test_a_pair_without_a_second_text_is_a_single_one(nothing: str) -> None:
+    assert encode_pair("abc", nothing) == ["[CLS]", "abc", "[SEP]"]
+    assert encode_pair(nothing, nothing) == ["[CLS]", "[SEP]"]
+
+
+def test_a_separator_in_the_text_of_a_pair_is_text() -> None:
+    bars = tokens_of("|||", True, VOCABULARY)
+    assert encode_pair("a ||| b", "c") == [
+        *["[CLS]", *encode_one("a")[1:-1], *bars, *encode_one("b")[1:-1], "[SEP]"],
+        *[*encode_one("c")[1:-1], "[SEP]"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"pairs": True}, "pairs can't be lists of tokens"), ({"offsets": True}, "have no offsets")],
+)
+def test_what_tokenized_texts_can_not_have(options: Dict[str, bool], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        TOKENIZERS[True].encode([["a", "b"]], True, **options)
+
+
+# ------------------------------------------------------------------------------ padded length
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_serving.server import wordpiece
-from bert_serving.server.wordpiece import MAX_WORD_CHARACTERS, REMEMBERED_CHARACTERS, WordPieces
+from bert_serving.server.wordpiece import (
+    MAX_WORD_CHARACTERS,
+    REMEMBERED_CHARACTERS,
+    Span,
+    WordPieces,
+)
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##a", "##b", "ab", "A", "1", ".", "[", "é"]
 VOCABULARY: Dict[str, int] = {token: number for number, token in enumerate(TOKENS)}
@@ -121,6 +126,38 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     # More at once than can be kept are cut all the same.
     (ids,) = pieces.cut([" ".join(words)])
     assert len(ids) == sum(map(len, words))
+
+
+@given(
+    texts=st.lists(
+        st.text(st.sampled_from("abAB.1 \t\0éÉİΣß中🙂\u0301\u200b\ud800[]")), max_size=6
+    ),
+    lowercase=st.booleans(),
+)
+def test_pieces_with_offsets_are_those_without(texts: List[str], lowercase: bool) -> None:
+    pieces = make(lowercase)
+    cut = pieces.cut_with_offsets(texts)
+    assert [ids for ids, _ in cut] == pieces.cut(texts)
+    assert [len(spans) for _, spans in cut] == [len(ids) for ids, _ in cut]
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("", []),
+        ("aba b.", [(0, 2), (2, 3), (4, 5), (5, 6)]),
+        ("\ud800a\udfff b", [(1, 2), (4, 5)]),
+        ("a\ud800b", [(0, 3)]),
+        ("e\u0301 ab", [(0, 1), (3, 5)]),
+        ("İ a Σ ab", [(0, 1), (2, 3), (4, 5), (6, 8)]),  # lowercased by Python: one character more
+        ("İ\ud800Σ ab", [(0, 3), (4, 6)]),  # one more and one less
+        ("a\0b \u200b a", [(0, 3), (6, 7)]),
+        ("🙂 \U00020000a", [(0, 1), (2, 3), (3, 4)]),
+    ],
+)
+def test_offsets_are_characters_of_the_text_before_cleaning(text: str, spans: List[Span]) -> None:
+    ((_, found),) = make().cut_with_offsets([text])
+    assert found == spans
 
 
 def test_a_typed_special_token_is_cut_into_words() -> None:
