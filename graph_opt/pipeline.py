@@ -30,7 +30,12 @@ from bert_serving.graph_opt.passes.narrow_integers import narrow_integers
 from bert_serving.graph_opt.passes.prune import prune
 from bert_serving.graph_opt.passes.result import Pass
 from bert_serving.graph_opt.passes.unpad import unpad
-from bert_serving.graph_opt.pooling import GraphOptions, add_pooling, output_dimension
+from bert_serving.graph_opt.pooling import (
+    GraphOptions,
+    add_every_layer,
+    add_pooling,
+    output_dimension,
+)
 from bert_serving.graph_opt.sources.model import ModelSource
 
 __all__ = [
@@ -110,6 +115,8 @@ class Report:
 def build(source: ModelSource, options: GraphOptions) -> Graph:
     """The model's graph in its training form, with pooling; its output is ``final_encodes``.
 
+    With ``options.every_layer`` without it; its outputs are those of ``add_every_layer``.
+
     Raises:
         OptionError: a pooling layer that the model doesn't have.
         ModelError: CLS_POOLED of weights without a pooler.
@@ -118,6 +125,8 @@ def build(source: ModelSource, options: GraphOptions) -> Graph:
     check_head(source, options.pooling_strategy, options.num_labels)
     builder = GraphBuilder()
     tensors = add_bert(builder, source.config, source.variables, options.position_embeddings)
+    if options.every_layer:
+        return builder.build(add_every_layer(builder, tensors))
     return builder.build(add_pooling(builder, tensors, options, source.variables))
 
 

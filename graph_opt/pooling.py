@@ -1,6 +1,7 @@
 """From the vectors of tokens to the vector of a text: the strategies of bert-as-service 1.10.
 
-Beside them CLASSIFICATION and REGRESSION, which run a fine-tuned classifier's own head.
+Beside them CLASSIFICATION and REGRESSION, which run a fine-tuned classifier's own head. A graph may
+also be asked for what they are computed from, the hidden states of every layer.
 
 Shapes: b batch, s sequence length, w width, i.e. hidden size times number of pooled layers.
 """
@@ -20,14 +21,19 @@ from bert_serving.graph_opt.heads import HEADS, add_head
 from bert_serving.graph_opt.layers import scalar
 
 __all__ = [
+    "LAYER_OUTPUT",
     "OUTPUT",
+    "POOLED_OUTPUT",
     "POOLING_STRATEGIES",
     "GraphOptions",
+    "add_every_layer",
     "add_pooling",
     "output_dimension",
 ]
 
 OUTPUT = "final_encodes"
+#: Outputs of a graph of every layer; the first with the layer's number.
+LAYER_OUTPUT, POOLED_OUTPUT = "layer_%d", "pooled"
 
 # What a maximum sees at masked positions: below any activation, and finite in float32.
 LOWEST = -1e30
@@ -41,7 +47,8 @@ NORM_EPSILON = 1e-12
 class GraphOptions:
     """What of a model is computed. Layers are counted from 0, or back from -1, without embeddings.
 
-    ``num_labels`` counts for the strategies in ``HEADS`` only.
+    ``num_labels`` counts for the strategies in ``HEADS`` only. With ``every_layer`` nothing is
+    pooled, and what is said of pooling doesn't count: see :func:`add_every_layer`.
 
     Raises:
         OptionError: an unknown strategy, no layer, no label, or ``normalize`` with a strategy that
@@ -53,6 +60,7 @@ class GraphOptions:
     normalize: bool = False
     position_embeddings: bool = True
     num_labels: int = 2
+    every_layer: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pooling_layers", tuple(int(one) for one in self.pooling_layers))
@@ -88,8 +96,8 @@ class GraphOptions:
 
 
 def output_dimension(config: BertConfig, options: GraphOptions) -> int:
-    """Components of one vector of the output."""
-    if options.pooling_strategy == "CLS_POOLED":
+    """Components of one vector of an output."""
+    if options.every_layer or options.pooling_strategy == "CLS_POOLED":
         return config.hidden_size
     if options.pooling_strategy in HEADS:
         return options.num_labels
@@ -131,6 +139,21 @@ def add_pooling(
         if options.normalize:
             pooled = _normalize(builder, pooled)
     return builder.op("Identity", (pooled,), OUTPUT)
+
+
+def add_every_layer(builder: GraphBuilder, tensors: BertTensors) -> Tuple[str, ...]:
+    """Add what pooling starts from, as outputs: all that is computed once for several poolings.
+
+    Returns ``layer_0``, ``layer_1``, ..., float32 [b, s, h] each and of no meaning at padding; and
+    ``pooled``, float32 [b, h], if the model has a pooler.
+    """
+    outputs = [
+        builder.op("Identity", (hidden,), LAYER_OUTPUT % number)
+        for number, hidden in enumerate(tensors.layers)
+    ]
+    if tensors.pooled is not None:
+        outputs.append(builder.op("Identity", (tensors.pooled,), POOLED_OUTPUT))
+    return tuple(outputs)
 
 
 def _float_mask(builder: GraphBuilder, mask: str) -> str:

@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from unit.graph_opt.support import SMALL, held, random_source, small_batch
+from unit.graph_opt.support import HUGGING_FACE, SMALL, held, random_source, small_batch
 
 from bert_serving.graph_opt.errors import ModelError, OptionError
 from bert_serving.graph_opt.heads import HEADS
 from bert_serving.graph_opt.interpreter import run
-from bert_serving.graph_opt.pipeline import GraphOptions, build, optimize
+from bert_serving.graph_opt.pipeline import GraphOptions, build, optimize, pipeline_for
 from bert_serving.graph_opt.pooling import POOLING_STRATEGIES, output_dimension
+from bert_serving.graph_opt.sources import read_model
 from bert_serving.graph_opt.variables import (
     HEAD_BIAS,
     HEAD_WEIGHTS,
     POOLER_BIAS,
     POOLER_KERNEL,
 )
+from bert_serving.server.engines import Features
 
 MASK = small_batch()["input_mask"].astype(np.float32)
 
@@ -98,6 +100,47 @@ def test_a_text_without_tokens_gives_finite_vectors():
 def test_output_dimension(strategy, layers_named):
     options = GraphOptions(strategy, layers_named)
     assert encode(options).shape[-1] == output_dimension(SMALL, options)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_layer_as_it_is_without_pooling(packed, layers):
+    feeds = small_batch()
+    graph = build(random_source(), GraphOptions(every_layer=True))
+    assert graph.outputs == ("layer_0", "layer_1", "layer_2", "pooled")
+    optimized, _ = optimize(graph, pipeline_for(packed=packed))
+    assert optimized.outputs == graph.outputs
+    valid = np.arange(5) < np.array([5, 3, 1])[:, None]
+    if packed:
+        tokens = [feeds[name][valid] for name in ("input_ids", "input_type_ids", "input_mask")]
+        features = Features(np.array(tokens, np.int32), valid.sum(axis=1))
+        feeds = features.feeds(optimized.inputs)
+    outputs = run(optimized, feeds)
+    for number, expected in enumerate(layers):
+        hidden = outputs["layer_%d" % number]
+        np.testing.assert_allclose(hidden if packed else hidden[valid], expected[valid], atol=1e-5)
+    np.testing.assert_allclose(outputs["pooled"], encode(GraphOptions("CLS_POOLED")), atol=1e-5)
+
+
+def test_every_layer_of_a_model_without_a_pooler():
+    source = random_source()
+    for name in (POOLER_KERNEL, POOLER_BIAS):
+        del source.variables[name]
+    assert build(source, GraphOptions(every_layer=True)).outputs == tuple(
+        "layer_%d" % number for number in range(SMALL.num_hidden_layers)
+    )
+    assert output_dimension(SMALL, GraphOptions(every_layer=True)) == SMALL.hidden_size
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_every_layer_stays_in_float32_in_any_precision(precision, device):
+    trained = build(read_model(HUGGING_FACE), GraphOptions(every_layer=True))
+    expected = run(optimize(trained)[0], small_batch())
+    for target in ("onnx", "pb"):
+        graph, _ = optimize(trained, pipeline_for(precision, target, device))
+        for name, array in run(graph, small_batch()).items():
+            assert array.dtype == np.float32
+            np.testing.assert_allclose(array, expected[name], atol=0.05)
 
 
 def test_unknown_strategy():
