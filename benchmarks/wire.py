@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 import zmq
 
 from bert_serving.benchmarks.errors import BenchmarkError
-from bert_serving.client.frames import decode_reply, encode_request
+from bert_serving.client.frames import encode_request
 from bert_serving.client.protocol import (
     SHOW_CONFIG,
     ErrorReply,
@@ -26,6 +26,7 @@ from bert_serving.client.protocol import (
     Reply,
     Request,
 )
+from bert_serving.client.reply_frames import decode_reply
 from bert_serving.server.addresses import connect_tcp
 
 __all__ = ["ASK_AGAIN", "Target", "Wire"]

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from bert_serving.client.client import BertClient
 from bert_serving.client.concurrent import ConcurrentBertClient
 from bert_serving.client.errors import (
@@ -17,20 +19,27 @@ from bert_serving.client.errors import (
     ConnectionFailed,
     DeadlineExceeded,
     InternalError,
+    NotSupported,
+    Overloaded,
     PoolExhausted,
     ProtocolError,
     RequestTimeout,
     ServerError,
     ShuttingDown,
+    TextTooLong,
     VersionMismatch,
     WorkerFailed,
 )
 from bert_serving.client.responses import Response
 from bert_serving.client.version import __version__
 
+if TYPE_CHECKING:
+    from bert_serving.client.aio import AsyncBertClient
+
 __all__ = [
     "__version__",
     "BertClient",
+    "AsyncBertClient",
     "ConcurrentBertClient",
     "Response",
     "BertServingError",
@@ -38,13 +47,25 @@ __all__ = [
     "RequestTimeout",
     "ProtocolError",
     "VersionMismatch",
+    "NotSupported",
     "ClientClosed",
     "ClientForked",
     "PoolExhausted",
     "ServerError",
     "BadRequest",
+    "TextTooLong",
     "DeadlineExceeded",
+    "Overloaded",
     "ShuttingDown",
     "WorkerFailed",
     "InternalError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """AsyncBertClient when it is first asked for: asyncio takes as long to import as all else."""
+    if name == "AsyncBertClient":
+        from bert_serving.client.aio import AsyncBertClient
+
+        return AsyncBertClient
+    raise AttributeError("module %r has no attribute %r" % (__name__, name))

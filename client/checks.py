@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from typing import Any, Mapping, Optional, Tuple, Union
+from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 from bert_serving.client.errors import ProtocolError, VersionMismatch
-from bert_serving.client.protocol import Texts, check_identity
+from bert_serving.client.facts import PREDECESSOR, protocol_of
+from bert_serving.client.protocol import check_identity
 from bert_serving.client.version import __version__
 
 __all__ = [
     "identity_bytes",
     "check_texts",
+    "check_pairs",
     "warn_of_lengths",
     "warn_of_tokens",
-    "protocol_of",
+    "warn_of_truncated",
     "limits_of",
     "print_config",
     "check_version",
 ]
 
-#: From warnings.warn to the caller of BertClient.encode: the warning, _prepare, encode, caller.
-_STACK_LEVEL = 4
+#: How many truncated rows a warning names.
+_NAMED_ROWS = 5
 
 
 def identity_bytes(identity: Union[bytes, str, None]) -> bytes:
@@ -34,7 +36,7 @@ def identity_bytes(identity: Union[bytes, str, None]) -> bytes:
     return value
 
 
-def check_texts(texts: Texts, is_tokenized: bool) -> None:
+def check_texts(texts: Any, is_tokenized: bool) -> None:
     """Raise TypeError or ValueError unless ``texts`` can be encoded.
 
     It must be a non-empty list of strings with more than whitespace in them or, if it
@@ -51,6 +53,20 @@ def check_texts(texts: Texts, is_tokenized: bool) -> None:
             _check_string(token, "%s[%d]" % (name, position))
 
 
+def check_pairs(pairs: Any) -> None:
+    """Raise TypeError or ValueError unless ``pairs`` is a non-empty list of pairs of strings."""
+    _check_list(pairs, "pairs")
+    for row, pair in enumerate(pairs):
+        if not isinstance(pair, (list, tuple)):
+            raise TypeError(
+                "pairs[%d] must be a pair of str, but is %s" % (row, type(pair).__name__)
+            )
+        if len(pair) != 2:
+            raise ValueError("pairs[%d] must have 2 texts, but has %d" % (row, len(pair)))
+        for position, text in enumerate(pair):
+            _check_string(text, "pairs[%d][%d]" % (row, position))
+
+
 def _check_list(value: object, name: str) -> None:
     if not isinstance(value, list):
         raise TypeError("%s must be a list, but is %s" % (name, type(value).__name__))
@@ -65,18 +81,21 @@ def _check_string(value: object, name: str) -> None:
         raise ValueError("%s must have more in it than whitespace, but is %r" % (name, value))
 
 
-def warn_of_lengths(texts: Texts, limit: Optional[int], is_tokenized: bool) -> None:
+def warn_of_lengths(
+    texts: Sequence[Any], limit: Optional[int], is_tokenized: bool, stack_level: int
+) -> None:
     """Warn when the server has no ``max_seq_len`` (None), or some text is longer than it.
 
-    Without the server's tokenizer a text's length is the number of its words; the real one is
-    larger. A ``limit`` of 0 means that it isn't known, and nothing is said.
+    For servers that don't tell what they cut. Without the tokenizer a text's length is the number
+    of its words; the real one is larger. A ``limit`` of 0 means that it isn't known, and nothing
+    is said. ``stack_level`` is that of warnings.warn, for the caller of this function.
     """
     if limit is None:
         warnings.warn(
             "the server sets no max_seq_len, so the longest text of a batch decides how long "
             "all are padded: shorten texts that needn't be so long",
             UserWarning,
-            _STACK_LEVEL,
+            stack_level + 1,
         )
     elif limit and any(_length(text, is_tokenized) > limit for text in texts):
         warnings.warn(
@@ -84,30 +103,45 @@ def warn_of_lengths(texts: Texts, limit: Optional[int], is_tokenized: bool) -> N
             "start the server with a larger -max_seq_len, or turn this warning off with "
             "BertClient(check_length=False)" % limit,
             UserWarning,
-            _STACK_LEVEL,
+            stack_level + 1,
         )
 
 
 def _length(text: Any, is_tokenized: bool) -> int:
-    return len(text) if is_tokenized else len(text.split())
+    if isinstance(text, str):
+        return len(text.split())
+    return len(text) if is_tokenized else sum(len(one.split()) for one in text)
 
 
-def warn_of_tokens() -> None:
-    """Warn that tokens were asked for, but the server doesn't send them."""
+def warn_of_truncated(rows: Sequence[int], limit: Optional[int], stack_level: int) -> None:
+    """Warn of ``rows`` that the server cut, if there are any, to ``limit`` tokens (None: unknown).
+
+    ``stack_level`` is that of warnings.warn, for the caller of this function.
+    """
+    if not rows:
+        return
+    named = ", ".join(map(str, rows[:_NAMED_ROWS])) + (", ..." if len(rows) > _NAMED_ROWS else "")
+    warnings.warn(
+        "%d of the texts, in row %s, had more tokens than the server takes%s and were truncated; "
+        "start the server with a larger -max_seq_len, let encode(truncate=False) raise an error, "
+        "or turn this warning off with BertClient(check_length=False)"
+        % (len(rows), named, "" if limit is None else " (%d)" % limit),
+        UserWarning,
+        stack_level + 1,
+    )
+
+
+def warn_of_tokens(stack_level: int) -> None:
+    """Warn that tokens were asked for, but the server, one of 1.10, doesn't send them.
+
+    ``stack_level`` is that of warnings.warn, for the caller of this function.
+    """
     warnings.warn(
         "show_tokens=True, but this server sends no tokens, so only vectors are returned; start "
         "it with -show_tokens_to_client, or call encode() without show_tokens",
         UserWarning,
-        _STACK_LEVEL - 1,
+        stack_level + 1,
     )
-
-
-def protocol_of(config: Mapping[str, Any]) -> int:
-    """The protocol that the server speaks; 1.10 doesn't say, and means 1."""
-    protocol = config.get("protocol", 1)
-    if not isinstance(protocol, int):
-        raise ProtocolError("the server's protocol must be a number, but is %r" % (protocol,))
-    return protocol
 
 
 def limits_of(config: Mapping[str, Any]) -> Tuple[Optional[int], bool]:
@@ -136,7 +170,7 @@ def check_version(config: Mapping[str, Any]) -> None:
         is_known = _major(version) == _major(__version__)
     else:
         version = str(config.get("server_version"))
-        is_known = version.split(".")[:2] == ["1", "10"]
+        is_known = ".".join(version.split(".")[:2]) == PREDECESSOR
     if not is_known:
         raise VersionMismatch(
             "the server has version %s, but this client has %s and works with servers of version "

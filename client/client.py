@@ -6,36 +6,27 @@ surface of 1.10's client. Who receives what is decided in ``exchange.py``.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, Optional, Set, Union
+import time
+from typing import Any, Dict, Iterable, Iterator, Optional, Set
 
-from bert_serving.client.checks import (
-    check_texts,
-    check_version,
-    identity_bytes,
-    limits_of,
-    print_config,
-    protocol_of,
-    warn_of_lengths,
-    warn_of_tokens,
-)
+from bert_serving.client.arguments import Arguments, Layers, Pairs
+from bert_serving.client.base import ClientBase
+from bert_serving.client.calls import Call, command, shortened
 from bert_serving.client.connection import Connection
 from bert_serving.client.exchange import Exchange
-from bert_serving.client.feeder import BatchFeeder
-from bert_serving.client.frames import MAX_TIMEOUT, encode_texts
+from bert_serving.client.facts import facts_of
+from bert_serving.client.feeder import feed_batches
+from bert_serving.client.options import Truncate
+from bert_serving.client.progress import take_with_progress
 from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Texts
 from bert_serving.client.requests import Inbox
-from bert_serving.client.responses import Response, concatenate, info_of, response_of
-from bert_serving.client.version import __version__
+from bert_serving.client.responses import Response, concatenate, info_of, response_of, result_of
+from bert_serving.client.streams import PartIterator
 
 __all__ = ["BertClient"]
 
-#: How long the constructor waits for a server when no ``timeout`` is named, in milliseconds.
-CONNECT_TIMEOUT_MS = 10_000
-#: How many batches encode_async keeps sent and not yet taken by its consumer.
-ASYNC_WINDOW = 1024
 
-
-class BertClient:
+class BertClient(ClientBase):
     """A connection to a server.
 
     ``ip`` is a host name, or an IPv4 or IPv6 address; ``port`` and ``port_out`` are those the
@@ -56,55 +47,17 @@ class BertClient:
     and ValueError for an ``identity`` or a port that can't be one.
     """
 
-    def __init__(
-        self,
-        ip: str = "localhost",
-        port: int = 5555,
-        port_out: int = 5556,
-        output_fmt: str = "ndarray",
-        show_server_config: bool = False,
-        identity: Union[bytes, str, None] = None,
-        check_version: bool = True,
-        check_length: bool = True,
-        check_token_info: bool = True,
-        ignore_all_checks: bool = False,
-        timeout: float = -1,
-    ) -> None:
-        if output_fmt not in ("ndarray", "list"):
-            raise AttributeError('output_fmt must be "ndarray" or "list", not %r' % (output_fmt,))
-        self.identity = identity_bytes(identity)
-        self.ip = ip
-        self.port = port
-        self.port_out = port_out
-        self.output_fmt = output_fmt
-        self.timeout = timeout
-        self.length_limit: Optional[int] = 0
-        self.token_info_available = False
-        self._server_protocol = 1
+    def _open(self) -> None:
         self._fetchable = Inbox()
-        self._exchange = Exchange(Connection(ip, port, port_out, self.identity), self.identity)
-        wanted = check_version or show_server_config or check_length or check_token_info
-        if ignore_all_checks or not wanted:
+        connection = Connection(self.ip, self.port, self.port_out, self.identity)
+        self._exchange = Exchange(connection, self.identity)
+        if not any(self._checks):
             return
         try:
-            self._check_server(check_version, check_length, check_token_info, show_server_config)
+            self._learn(self._ask_info(SHOW_CONFIG, self._connect_seconds))
         except BaseException:
             self.close()
             raise
-
-    def _check_server(self, version: bool, length: bool, tokens: bool, show: bool) -> None:
-        seconds = CONNECT_TIMEOUT_MS / 1000 if self._seconds is None else self._seconds
-        config = self._ask_info(SHOW_CONFIG, seconds)
-        self._server_protocol = protocol_of(config)
-        if version:
-            check_version(config)
-        limit, sends_tokens = limits_of(config)
-        if length:
-            self.length_limit = limit
-        if tokens:
-            self.token_info_available = sends_tokens
-        if show:
-            print_config(config)
 
     # --------------------------------------------------------------------------------- status
 
@@ -129,23 +82,6 @@ class BertClient:
         return self._exchange.dropped
 
     @property
-    def status(self) -> Dict[str, Any]:
-        """The state of this client; asks the server nothing."""
-        pending = self.pending_request
-        return {
-            "identity": self.identity,
-            "num_request": self.request_id,
-            "num_pending_request": len(pending),
-            "pending_request": pending,
-            "output_fmt": self.output_fmt,
-            "port": self.port,
-            "port_out": self.port_out,
-            "server_ip": self.ip,
-            "client_version": __version__,
-            "timeout": self.timeout,
-        }
-
-    @property
     def server_config(self) -> Dict[str, Any]:
         """The server's configuration. Raises as :meth:`encode` does."""
         return self._ask_info(SHOW_CONFIG, self._seconds)
@@ -155,55 +91,106 @@ class BertClient:
         """The server's configuration and what it does now. Raises as :meth:`encode` does."""
         return self._ask_info(SHOW_STATUS, self._seconds)
 
-    @property
-    def _seconds(self) -> Optional[float]:
-        return None if self.timeout < 0 else self.timeout / 1000
-
-    def _ask_info(self, command: bytes, seconds: Optional[float]) -> Dict[str, Any]:
-        _, reply = self._exchange.ask(command, seconds=seconds)
-        return info_of(command, reply)
+    def _ask_info(self, name: bytes, seconds: Optional[float]) -> Dict[str, Any]:
+        return info_of(name, self._exchange.ask(command(name, seconds)).reply)
 
     # --------------------------------------------------------------------------------- encode
 
     def encode(
         self,
-        texts: Texts,
+        texts: Optional[Texts] = None,
         blocking: bool = True,
         is_tokenized: bool = False,
         show_tokens: bool = False,
+        *,
+        pairs: Optional[Pairs] = None,
+        timeout: Optional[float] = None,
+        pooling_strategy: Optional[str] = None,
+        pooling_layer: Optional[Layers] = None,
+        normalize: Optional[bool] = None,
+        truncate: Truncate = "right",
+        dtype: str = "float32",
+        show_offsets: bool = False,
+        show_progress: bool = False,
+        stream: bool = False,
+        details: bool = False,
     ) -> Any:
         """The vectors of ``texts``, a list of strings, or of lists of tokens if ``is_tokenized``.
 
-        Returns a read-only array of shape [rows, dimension], or [rows, sequence length,
-        dimension] from a server without pooling; nested lists with output_fmt="list". With
-        ``show_tokens``, and if the server sends them, a pair of it and a list of tokens for each
-        row. With ``blocking=False`` returns None at once; :meth:`fetch` gets the result.
+        Or of ``pairs`` of strings, (first, second). Returns a read-only array of shape [rows,
+        dimension], or [rows, sequence length, dimension] without pooling; nested lists with
+        output_fmt="list".
 
-        Warns of texts that will be truncated. Raises TypeError and ValueError for texts that
-        can't be encoded, RequestTimeout, ServerError (``errors.py`` has its kinds),
-        ProtocolError, ClientClosed, ClientForked and ConnectionFailed.
+        - ``blocking=False`` returns None at once; :meth:`fetch` gets the result.
+        - ``show_tokens``: a tuple of it and a list of tokens for each row, if the server sends
+          them; ``show_offsets``: with their [start, stop], characters of their text, as third.
+        - ``details``: a whole :class:`Response`.
+        - ``stream``: an iterator over (rows, array) as they are computed; rows is int64 [k]. Tokens
+          and offsets follow in the tuple; with ``details`` it is (rows, Response). Closing it early
+          lets the server drop the rest.
+        - ``show_progress`` shows a tqdm bar meanwhile.
+        - ``timeout``: seconds for all of it, instead of the client's milliseconds.
+        - ``pooling_strategy``, ``pooling_layer``, ``normalize`` (to unit length): instead of the
+          server's own, None.
+        - ``truncate``: whether a text that is too long loses tokens on the "right" or "left", or is
+          an error, False. ``dtype``: "float32" or "float16".
+
+        Warns of texts that are truncated. Raises TypeError and ValueError for what can't be
+        encoded, NotSupported for what a 1.10 server can't do, RequestTimeout, ServerError
+        (``errors.py`` has its kinds), ProtocolError, ClientClosed, ClientForked and
+        ConnectionFailed.
         """
-        payload = self._prepare(texts, is_tokenized)
+        if not blocking and (stream or show_progress):
+            name = "stream" if stream else "show_progress"
+            raise ValueError("%s=True waits for the parts: leave blocking=False out" % name)
+        if stream and show_progress:
+            raise ValueError("show_progress=True can't be seen with stream=True: leave one out")
+        arguments = Arguments(
+            texts,
+            is_tokenized,
+            show_tokens,
+            pairs,
+            timeout,
+            pooling_strategy,
+            pooling_layer,
+            normalize,
+            truncate,
+            dtype,
+            show_offsets,
+            stream or show_progress,
+            details,
+        )
+        call = self._prepare(arguments, self._seconds if blocking else None)
         if not blocking:
-            self._exchange.submit(self._fetchable, payload, len(texts))
+            self._exchange.submit(self._fetchable, call)
             return None
-        if show_tokens and not self.token_info_available:
-            warn_of_tokens()
-        seconds = self._seconds
-        # So that the server doesn't compute what nobody waits for; 1.10 doesn't know headers.
-        header = None
-        if seconds and self._server_protocol >= 2:
-            header = {"timeout": min(seconds, MAX_TIMEOUT)}
-        taken = self._exchange.ask(payload, len(texts), header, seconds)
-        response = response_of(*taken, self.output_fmt)
-        if show_tokens and self.token_info_available:
-            return response.embedding, response.tokens
-        return response.embedding
+        if stream:
+            return self._stream(call)
+        if show_progress:
+            with self._exchange.ask_in_parts(call) as parts:
+                taken = take_with_progress(parts, call.rows)
+        else:
+            taken = self._exchange.ask(call)
+        return result_of(self._response(taken, 3), call)
 
-    def _prepare(self, texts: Texts, is_tokenized: bool) -> bytes:
-        check_texts(texts, is_tokenized)
-        warn_of_lengths(texts, self.length_limit, is_tokenized)
-        return encode_texts(texts)
+    def _prepare(self, arguments: Arguments, seconds: Optional[float]) -> Call:
+        """What to send; ``seconds`` as in ``call_of``. It may warn, of the caller of encode."""
+        if not self._has_to_ask(arguments):
+            return self._call_of(arguments, seconds, 4)
+        started = time.monotonic()
+        config = self._ask_info(SHOW_CONFIG, self._seconds_to_ask(arguments, seconds))
+        self._facts = facts_of(config)
+        return shortened(self._call_of(arguments, seconds, 4), time.monotonic() - started)
+
+    def _stream(self, call: Call) -> PartIterator:
+        parts = self._exchange.ask_in_parts(call)
+
+        def take() -> Any:
+            # Behind a part that came again may be nothing new.
+            taken = next(one for one in parts if not one.is_empty)
+            return self._part(taken, 4)
+
+        return PartIterator(take, parts.close)
 
     # ---------------------------------------------------------------------------------- fetch
 
@@ -219,7 +206,7 @@ class BertClient:
             taken = self._exchange.next_reply(self._fetchable, self._seconds)
             if taken is None:
                 return
-            yield response_of(*taken, self.output_fmt)
+            yield self._response(taken, 3)
 
     def fetch_all(self, sort: bool = True, concat: bool = False) -> Any:
         """All results of ``encode(blocking=False)``: a list with one of encode's for each request.
@@ -229,7 +216,9 @@ class BertClient:
         :meth:`fetch` does; nothing but the failed request is taken then.
         """
         taken = self._exchange.all_replies(self._fetchable, self._seconds)
-        responses = [response_of(*one, self.output_fmt) for one in taken]
+        responses = [response_of(one, self.output_fmt) for one in taken]
+        for response in responses:
+            self._warn(response.truncated, 3)
         if not responses:
             return None
         if sort:
@@ -244,6 +233,15 @@ class BertClient:
         delay: float = 0.1,
         is_tokenized: bool = False,
         show_tokens: bool = False,
+        *,
+        pairs: bool = False,
+        timeout: Optional[float] = None,
+        pooling_strategy: Optional[str] = None,
+        pooling_layer: Optional[Layers] = None,
+        normalize: Optional[bool] = None,
+        truncate: Truncate = "right",
+        dtype: str = "float32",
+        show_offsets: bool = False,
     ) -> Iterator[Response]:
         """Yield the result of every batch (a list as for :meth:`encode`), in order of arrival.
 
@@ -252,36 +250,37 @@ class BertClient:
         or a batch can't be sent, that is raised after the results of the batches before. A batch
         that failed on the server raises its ServerError, and no more are sent; those under way
         can be had from :meth:`fetch`, also after RequestTimeout, raised as there. Closing the
-        iterator early drops them. ``delay`` and ``show_tokens`` are there for 1.10's callers and
-        not used: tokens, if the server sends them, are in every Response.
+        iterator early drops them. ``delay`` is there for 1.10's callers and not used.
+
+        With ``pairs``, batches are lists of (first, second). ``timeout``, in seconds, is that of
+        each batch at the server. The other arguments are as for :meth:`encode`.
         """
-        inbox = Inbox(is_open=True)
 
-        def send(texts: Texts) -> bool:
-            payload = self._prepare(texts, is_tokenized)
-            return self._exchange.feed(inbox, payload, len(texts), ASYNC_WINDOW)
+        def prepare(batch: Any) -> Call:
+            texts, couples = (None, batch) if pairs else (batch, None)
+            arguments = Arguments(
+                texts,
+                is_tokenized,
+                show_tokens,
+                couples,
+                timeout,
+                pooling_strategy,
+                pooling_layer,
+                normalize,
+                truncate,
+                dtype,
+                show_offsets,
+            )
+            return self._prepare(arguments, None)
 
-        feeder = BatchFeeder(
-            batch_generator, max_num_batch, send, lambda: self._exchange.close_inbox(inbox)
+        answers = feed_batches(
+            self._exchange, batch_generator, max_num_batch, prepare, self._seconds, self._fetchable
         )
-        failed = False
         try:
-            while True:
-                taken = self._exchange.next_reply(inbox, self._seconds)
-                if taken is None:
-                    break
-                yield response_of(*taken, self.output_fmt)
-            feeder.raise_failure()
-        except Exception:
-            failed = True
-            raise
+            for taken in answers:
+                yield self._response(taken, 3)
         finally:
-            # Closed first: from then on the feeder sends nothing that would be left behind.
-            self._exchange.close_inbox(inbox)
-            if failed:
-                self._exchange.hand_over(inbox, self._fetchable)
-            self._exchange.forget(inbox)
-            feeder.stop()
+            answers.close()
 
     # ---------------------------------------------------------------------------------- close
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Dict, Iterator, List, NoReturn
 
 from bert_serving.client.client import BertClient
 from bert_serving.client.errors import ClientClosed, PoolExhausted
+from bert_serving.client.streams import PartIterator
 
 __all__ = ["ConcurrentBertClient"]
 
@@ -54,12 +55,21 @@ class ConcurrentBertClient:
                 self.available_bc.append(client)
 
     def encode(self, *args: Any, **kwargs: Any) -> Any:
-        """As :meth:`BertClient.encode`, blocking only; raises PoolExhausted (a RuntimeError)."""
+        """As :meth:`BertClient.encode`, blocking only; raises PoolExhausted (a RuntimeError).
+
+        With ``stream=True`` the client is lent until the iterator ends or is closed.
+        """
         blocking = args[1] if len(args) > 1 else kwargs.get("blocking", True)
         if not blocking:
             _no_async("encode(blocking=False)")
-        with self._borrow() as client:
-            return client.encode(*args, **kwargs)
+        with ExitStack() as lent:
+            client = lent.enter_context(self._borrow())
+            result = client.encode(*args, **kwargs)
+            if not isinstance(result, PartIterator):
+                return result
+            kept = lent.pop_all()
+            kept.callback(result.close)
+            return PartIterator(result.__next__, kept.close)
 
     @property
     def server_config(self) -> Dict[str, Any]:

@@ -1,20 +1,21 @@
 """The sockets of a client: PUSH to the server's ``port``, SUB to its ``port_out``.
 
-Not safe for threads, except that :meth:`Connection.wake` may be called while another thread is
-in :meth:`Connection.receive`; ``exchange.py`` keeps the order. Errors of ZeroMQ become
-ConnectionFailed here and nowhere else.
+Not safe for threads, except that :meth:`Connection.send` and :meth:`Connection.wake` may be called
+while another thread is in :meth:`Connection.receive`; ``exchange.py`` keeps the order. Errors of
+ZeroMQ become ConnectionFailed here and nowhere else.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import List, Optional, Sequence
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import zmq
 
 from bert_serving.client import contexts, multipart
-from bert_serving.client.errors import ConnectionFailed
+from bert_serving.client.errors import ConnectionFailed, RequestTimeout
 from bert_serving.client.frames import Frame
 
 __all__ = ["Connection"]
@@ -23,10 +24,15 @@ __all__ = ["Connection"]
 _MAX_POLL_MS = 2**31 - 1
 #: For addresses inside the process, which clients share.
 _numbers = itertools.count()
+#: A socket's connection is ready for messages, and is lost.
+_READY, _LOST = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
 
 
 class Connection:
     """Sends and receives frames.
+
+    ZeroMQ connects again by itself when a connection is lost; what was under way is lost then, of
+    requests and of replies. :meth:`has_come_back` tells when to send again.
 
     ``ip`` is a host name or an IPv4 or IPv6 address. Connecting never blocks, nor does it say
     whether a server is there: ZeroMQ connects, and connects again, in the background. Raises
@@ -44,10 +50,15 @@ class Connection:
         self._context = contexts.acquire()
         self._is_closed = False
         self._sockets: List[zmq.Socket[bytes]] = []
+        self._is_ready: Dict[Any, bool] = {}  # by the socket that tells of it
+        self._was_lost = False
+        self._came_back = False
         try:
             self._sender = self._open(zmq.PUSH, is_ipv6)
+            self._watch(self._sender)
             self._sender.connect("tcp://%s:%d" % (host, port))
             self._receiver = self._open(zmq.SUB, is_ipv6)
+            self._watch(self._receiver)
             self._receiver.setsockopt(zmq.SUBSCRIBE, identity)
             self._receiver.connect("tcp://%s:%d" % (host, port_out))
             # A socket must not be closed while another thread polls it: close() wakes that
@@ -63,6 +74,17 @@ class Connection:
         self._poller = zmq.Poller()
         self._poller.register(self._receiver, zmq.POLLIN)
         self._poller.register(self._woken, zmq.POLLIN)
+        for monitor in self._is_ready:
+            self._poller.register(monitor, zmq.POLLIN)
+
+    def _watch(self, socket: Any) -> None:
+        """Let ZeroMQ tell when the connection of ``socket`` is ready, and when it is lost."""
+        address = "inproc://monitor-%d" % next(_numbers)
+        socket.monitor(address, _READY | _LOST)
+        # Without a high water mark, unlike pyzmq's own: ZeroMQ's thread would wait for its reader.
+        monitor = self._open(zmq.PAIR)
+        monitor.connect(address)
+        self._is_ready[monitor] = False
 
     def _open(self, kind: int, is_ipv6: bool = False) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
@@ -85,7 +107,8 @@ class Connection:
     def receive(self, seconds: Optional[float]) -> Optional[List[Frame]]:
         """The frames of the next message; large ones are ZeroMQ's memory, which isn't copied.
 
-        None if none came within ``seconds`` (None: however long it takes) or after :meth:`wake`.
+        None if none came within ``seconds`` (None: however long it takes), after :meth:`wake`, or
+        when the connection has changed.
         """
         wait_ms = None
         if seconds is not None:
@@ -93,12 +116,55 @@ class Connection:
             wait_ms = int(min(math.ceil(max(seconds, 0.0) * 1000), _MAX_POLL_MS))
         try:
             ready = dict(self._poller.poll(wait_ms))
+            if len(ready) > 1 or self._receiver not in ready:
+                self.read_monitors()
             if self._woken in ready or self._receiver not in ready:
                 return None
             frames = multipart.receive(self._receiver)
         except zmq.ZMQError as error:
             raise ConnectionFailed("can't receive from %s: %s" % (self.server, error)) from error
         return multipart.contents(frames)
+
+    def read(self) -> Optional[List[Frame]]:
+        """As :meth:`receive`, without waiting; None when nothing is there."""
+        try:
+            if not multipart.is_readable(self._receiver):
+                return None
+            frames = multipart.receive(self._receiver)
+        except zmq.ZMQError as error:
+            raise ConnectionFailed("can't receive from %s: %s" % (self.server, error)) from error
+        return multipart.contents(frames)
+
+    def descriptors(self) -> Tuple[int, List[int]]:
+        """Files that become readable when :meth:`read` or :meth:`read_monitors` has to be called.
+
+        They don't stay so: after each time, read until there is nothing more.
+        """
+        return int(self._receiver.fd), [int(monitor.fd) for monitor in self._is_ready]
+
+    def read_monitors(self) -> None:
+        """Notice what has become of the connection."""
+        for monitor in self._is_ready:
+            while multipart.is_readable(monitor):
+                event = _event_of(monitor.recv_multipart())
+                # A connection that never was ready isn't lost.
+                self._was_lost |= event == _LOST and self._is_ready[monitor]
+                self._is_ready[monitor] = event == _READY
+        if self._was_lost and all(self._is_ready.values()):
+            self._was_lost, self._came_back = False, True
+
+    def has_come_back(self) -> bool:
+        """Whether the connection was lost and is there again; says so once."""
+        came_back, self._came_back = self._came_back, False
+        return came_back
+
+    def timeout(self, seconds: Optional[float]) -> RequestTimeout:
+        """The error for a server that didn't answer within ``seconds``."""
+        return RequestTimeout(
+            "no answer from the server at %s within %d ms: does it run there, can it be reached, "
+            "are both ports right, and is the time enough for so much text?"
+            % (self.server, round((seconds or 0) * 1000))
+        )
 
     def wake(self) -> None:
         """Let :meth:`receive` return None, now and ever after."""
@@ -110,5 +176,15 @@ class Connection:
             return
         self._is_closed = True
         for socket in self._sockets:
+            socket.disable_monitor()
+        for socket in self._sockets:
             socket.close()
         contexts.release()
+
+
+def _event_of(frames: Sequence[bytes]) -> int:
+    """The event that a monitor's message tells of: the first 16 bits, in the machine's order.
+
+    Not by zmq.utils.monitor, which takes as long to import as all of the client.
+    """
+    return int.from_bytes(frames[0][:2], sys.byteorder)

@@ -7,12 +7,15 @@
     +-- RequestTimeout     (TimeoutError)     no answer within the client's timeout
     +-- ProtocolError                         the server's answer can't be read
     +-- VersionMismatch    (AttributeError)   the server speaks another version
+    +-- NotSupported       (ValueError)       the server, a 1.10 one, can't do what was asked for
     +-- ClientClosed                          close() was called
     +-- ClientForked                          the client was made in another process
     +-- PoolExhausted      (RuntimeError)     every client of a ConcurrentBertClient is in use
     +-- ServerError                           the server answered with an error
         +-- BadRequest       (ValueError)     the request is wrong; the same one fails again
+        |   +-- TextTooLong                   a text is, and truncate=False forbids to cut it
         +-- DeadlineExceeded (TimeoutError)   the server dropped it: its time had passed
+        +-- Overloaded                        too much waits there; see ``retry_after``
         +-- ShuttingDown                      the server stops
         +-- WorkerFailed                      the engine failed on this request
         +-- InternalError                     a bug of the server's
@@ -23,7 +26,7 @@ TypeError, ValueError and (for ``output_fmt``) AttributeError, as 1.10 did.
 
 from __future__ import annotations
 
-from typing import Dict, Type
+from typing import Dict, Optional, Type
 
 from bert_serving.client.protocol import ErrorKind
 
@@ -33,12 +36,15 @@ __all__ = [
     "RequestTimeout",
     "ProtocolError",
     "VersionMismatch",
+    "NotSupported",
     "ClientClosed",
     "ClientForked",
     "PoolExhausted",
     "ServerError",
     "BadRequest",
+    "TextTooLong",
     "DeadlineExceeded",
+    "Overloaded",
     "ShuttingDown",
     "WorkerFailed",
     "InternalError",
@@ -66,6 +72,10 @@ class VersionMismatch(BertServingError, AttributeError):
     """The server speaks another version than this client."""
 
 
+class NotSupported(BertServingError, ValueError):
+    """The server is one of bert-as-service 1.10, which can't do what was asked for."""
+
+
 class ClientClosed(BertServingError):
     """The client is closed."""
 
@@ -90,10 +100,23 @@ class BadRequest(ServerError, ValueError):
     kind = ErrorKind.BAD_REQUEST
 
 
+class TextTooLong(BadRequest):
+    """A text has more tokens than the server takes, and ``truncate=False`` forbids to cut it."""
+
+    kind = ErrorKind.TOO_LONG
+
+
 class DeadlineExceeded(ServerError, TimeoutError):
     """The server dropped the request, because the time that the client allowed had passed."""
 
     kind = ErrorKind.DEADLINE
+
+
+class Overloaded(ServerError):
+    """Too much waits at the server; ask again in ``retry_after`` seconds (None: it doesn't say)."""
+
+    kind = ErrorKind.OVERLOADED
+    retry_after: Optional[float] = None
 
 
 class ShuttingDown(ServerError):
@@ -114,12 +137,22 @@ class InternalError(ServerError):
 
 _BY_KIND: Dict[str, Type[ServerError]] = {
     error.kind: error
-    for error in (BadRequest, DeadlineExceeded, ShuttingDown, WorkerFailed, InternalError)
+    for error in (
+        BadRequest,
+        TextTooLong,
+        DeadlineExceeded,
+        Overloaded,
+        ShuttingDown,
+        WorkerFailed,
+        InternalError,
+    )
 }
 
 
-def server_error(kind: str, message: str) -> ServerError:
+def server_error(kind: str, message: str, retry_after: Optional[float] = None) -> ServerError:
     """The exception for an error reply; a kind that a newer server adds is a plain ServerError."""
     error = _BY_KIND.get(kind, ServerError)(message)
     error.kind = kind
+    if isinstance(error, Overloaded):
+        error.retry_after = retry_after
     return error

@@ -11,13 +11,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from contextlib import suppress
+from typing import Any, Dict, Iterable, List, Optional, Set
 
+from bert_serving.client.calls import Call
 from bert_serving.client.connection import Connection
-from bert_serving.client.errors import ClientClosed, ClientForked, ProtocolError, RequestTimeout
-from bert_serving.client.frames import Frame, decode_reply, encode_request
-from bert_serving.client.protocol import MalformedMessage, Request, VectorsReply, identity_of
-from bert_serving.client.requests import Inbox, RequestLedger
+from bert_serving.client.errors import ClientClosed, ClientForked, ConnectionFailed
+from bert_serving.client.frames import encode_request
+from bert_serving.client.inbound import deliver_frames
+from bert_serving.client.protocol import Request, VectorsReply
+from bert_serving.client.requests import Inbox, RequestLedger, Taken
+from bert_serving.client.streams import PartIterator
 
 __all__ = ["Exchange"]
 
@@ -25,7 +29,7 @@ __all__ = ["Exchange"]
 class Exchange:
     """Requests out, replies in. ``seconds`` are how long to wait for a reply; None: no limit.
 
-    A reply is one of protocol's, or a ProtocolError for one that can't be read. Methods raise
+    When a lost connection is there again, what isn't answered is asked again. Methods raise
     ClientClosed after :meth:`close`, ClientForked in a forked child, ConnectionFailed if a socket
     fails, and those that wait raise RequestTimeout.
     """
@@ -33,7 +37,7 @@ class Exchange:
     def __init__(self, connection: Connection, identity: bytes) -> None:
         self._connection = connection
         self._identity = identity
-        self._ledger = RequestLedger()
+        self._ledger = RequestLedger(identity)
         # Guards the ledger and the sending socket; notified when an inbox changes, when the
         # receiving socket is free, and on close().
         self._changed = threading.Condition()
@@ -43,28 +47,22 @@ class Exchange:
 
     # -------------------------------------------------------------------------------- sending
 
-    def submit(
-        self,
-        inbox: Inbox,
-        payload: bytes,
-        rows: int = 0,
-        header: Optional[Mapping[str, Any]] = None,
-    ) -> int:
+    def submit(self, inbox: Inbox, call: Call) -> int:
         """Send a request whose reply goes to ``inbox``; its id."""
         self._check_process()
         with self._changed:
             self._check_open()
-            request_id = self._ledger.open(inbox)
-            request = Request(self._identity, payload, request_id, rows, header or {})
+            deadline = None if call.seconds is None else time.monotonic() + call.seconds
+            request = self._ledger.open(inbox, call, deadline)
             try:
                 self._connection.send(encode_request(request))
             except BaseException:
-                self._ledger.cancel(request_id)
+                self._ledger.cancel(request.request_id)
                 raise
             self._changed.notify_all()
-            return request_id
+            return request.request_id
 
-    def feed(self, inbox: Inbox, payload: bytes, rows: int, window: int) -> bool:
+    def feed(self, inbox: Inbox, call: Call, window: int) -> bool:
         """Submit once fewer than ``window`` requests of ``inbox`` are untaken.
 
         False, and nothing is sent, when the inbox gets closed first.
@@ -75,41 +73,62 @@ class Exchange:
                 self._check_open()
                 self._changed.wait()
             if inbox.is_open:
-                self.submit(inbox, payload, rows)
+                self.submit(inbox, call)
             return inbox.is_open
+
+    def _send(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self._connection.send(encode_request(request))
 
     # ------------------------------------------------------------------------------ receiving
 
-    def ask(
-        self,
-        payload: bytes,
-        rows: int = 0,
-        header: Optional[Mapping[str, Any]] = None,
-        seconds: Optional[float] = None,
-    ) -> Tuple[int, Any]:
-        """Send a request and wait: its id and reply. After a timeout the reply is dropped."""
+    def ask(self, call: Call) -> Taken:
+        """Send a request and wait for its reply, as long as the call says.
+
+        If that ends early, the server is told to drop it, and a late reply is dropped here.
+        """
         inbox = Inbox()
-        self.submit(inbox, payload, rows, header)
+        deadline = None if call.seconds is None else time.monotonic() + call.seconds
         try:
-            taken = self.next_reply(inbox, seconds)
+            self.submit(inbox, call)
+            taken = self.next_reply(inbox, call.seconds, deadline)
         finally:
             self.forget(inbox)
         assert taken is not None, "a request of its own inbox can't be taken by another"
         return taken
 
-    def next_reply(self, inbox: Inbox, seconds: Optional[float]) -> Optional[Tuple[int, Any]]:
-        """The id and reply that came first to ``inbox``; None when it waits for nothing."""
+    def ask_in_parts(self, call: Call) -> PartIterator:
+        """Send a request of a stream; iterates over what :meth:`ask` would return for each part."""
+        inbox = Inbox()
+        deadline = None if call.seconds is None else time.monotonic() + call.seconds
+        self.submit(inbox, call)
+
+        def take() -> Taken:
+            taken = self.next_reply(inbox, call.seconds, deadline)
+            if taken is None:
+                raise StopIteration
+            return taken
+
+        return PartIterator(take, lambda: self.forget(inbox))
+
+    def next_reply(
+        self, inbox: Inbox, seconds: Optional[float], deadline: Optional[float] = None
+    ) -> Optional[Taken]:
+        """What came first to ``inbox``; None when it waits for nothing.
+
+        ``seconds`` count from now, unless a ``deadline`` is named as well.
+        """
         self._check_process()
         with self._changed:
             self._check_open()
-            while not inbox.arrived:
-                if not self._wait_for_another(inbox, seconds):
+            while not inbox.has_some:
+                if not self._wait_for_another(inbox, seconds, deadline):
                     return None
             self._changed.notify_all()  # feed() may have waited for room
             return self._ledger.take(inbox)
 
-    def all_replies(self, inbox: Inbox, seconds: Optional[float]) -> List[Tuple[int, Any]]:
-        """Ids and replies of the whole inbox, once nothing is outstanding, in order of arrival.
+    def all_replies(self, inbox: Inbox, seconds: Optional[float]) -> List[Taken]:
+        """The replies of the whole inbox, once nothing is outstanding, in order of arrival.
 
         ``seconds`` is how long to wait for each one. If a request failed, only the reply that
         says so is taken, and the rest can still be.
@@ -124,31 +143,36 @@ class Exchange:
                     return [self._ledger.take_id(inbox, request_id)]
             return self._ledger.take_all(inbox)
 
-    def _wait_for_another(self, inbox: Inbox, seconds: Optional[float]) -> bool:
-        """Wait until a reply comes to ``inbox``; False when none will. The lock is held, once."""
+    def _wait_for_another(
+        self, inbox: Inbox, seconds: Optional[float], fixed: Optional[float] = None
+    ) -> bool:
+        """Wait until a reply comes to ``inbox``; False when none will. The lock is held, once.
+
+        A ``fixed`` deadline takes the place of one in ``seconds``.
+        """
         before = inbox.received
-        deadline: Optional[float] = None
+        deadline = fixed
         while inbox.received == before:
             self._check_open()
             if not inbox.outstanding:
                 if not inbox.is_open:
                     return False
-                deadline = None  # the time that passes before something is sent doesn't count
+                deadline = fixed  # the time that passes before something is sent doesn't count
                 self._changed.wait()
                 continue
             if deadline is None and seconds is not None:
                 deadline = time.monotonic() + seconds
             if self._receiver is None:
-                in_time = self._receive_one(deadline)
+                self._receive_one(deadline)
             else:
-                in_time = _remaining(deadline) != 0 and self._changed.wait(_remaining(deadline))
-            if not in_time and inbox.received == before:
+                self._changed.wait(_remaining(deadline))
+            if inbox.received == before and _remaining(deadline) == 0:
                 self._check_open()
-                raise self._timeout(seconds)
+                raise self._connection.timeout(seconds)
         return True
 
-    def _receive_one(self, deadline: Optional[float]) -> bool:
-        """Be the one at the socket for one message; False if none came. The lock is free then."""
+    def _receive_one(self, deadline: Optional[float]) -> None:
+        """Be the one at the socket until something happens there. The lock is free meanwhile."""
         self._receiver = threading.get_ident()
         self._changed.release()
         try:
@@ -159,27 +183,13 @@ class Exchange:
             self._changed.notify_all()
             if self._closed:  # close() has left the sockets to the thread that used them
                 self._connection.close()
-        if frames is None:
-            return False
-        self._deliver(frames)
-        return True
-
-    def _deliver(self, frames: List[Frame]) -> None:
-        # A bare subscription also matches longer identities, which a 1.10 server sends as well.
-        if identity_of(bytes(frames[0])) != self._identity:
-            self._ledger.dropped += 1
+        if self._closed:
             return
-        try:
-            reply = decode_reply(frames)
-        except MalformedMessage as error:
-            unreadable = ProtocolError(str(error))
-            unreadable.__cause__ = error
-            if error.request_id is None:
-                # Whose it is can't be told. Dropped, it would leave its asker waiting for ever.
-                raise unreadable from error
-            self._ledger.deliver(error.request_id, unreadable)
-        else:
-            self._ledger.deliver(reply.request_id, reply)
+        if self._connection.has_come_back():
+            self._send(self._ledger.open_again(time.monotonic()))
+        if frames is not None:
+            deliver_frames(self._ledger, self._identity, frames)
+            self._send(self._ledger.complete(time.monotonic()))
 
     # ------------------------------------------------------------------------------- keeping
 
@@ -192,11 +202,15 @@ class Exchange:
             self._changed.notify_all()
 
     def forget(self, inbox: Inbox) -> None:
-        """Drop what is outstanding or untaken in ``inbox``."""
+        """Drop what is outstanding or untaken in ``inbox``; the server is told if it can be."""
         if os.getpid() != self._pid:
             return
         with self._changed:
-            self._ledger.forget(inbox)
+            cancelled = self._ledger.forget(inbox)
+            if not self._closed:
+                # What isn't wanted any more hides no error.
+                with suppress(ConnectionFailed):
+                    self._send(cancelled)
 
     def hand_over(self, inbox: Inbox, heir: Inbox) -> None:
         """Everything in ``inbox`` is ``heir``'s from now on."""
@@ -253,13 +267,6 @@ class Exchange:
     def _check_open(self) -> None:
         if self._closed:
             raise ClientClosed("this client is closed: make a new one")
-
-    def _timeout(self, seconds: Optional[float]) -> RequestTimeout:
-        return RequestTimeout(
-            "no answer from the server at %s within %d ms: does it run there, can it be reached, "
-            "are both ports right, and is the time enough for so much text?"
-            % (self._connection.server, round((seconds or 0) * 1000))
-        )
 
 
 def _remaining(deadline: Optional[float]) -> Optional[float]:

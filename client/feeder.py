@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 import warnings
-from typing import Callable, Iterable, Optional
+from typing import Callable, Generator, Iterable, Optional
 
-from bert_serving.client.protocol import Texts
+from bert_serving.client.calls import Call
+from bert_serving.client.exchange import Exchange
+from bert_serving.client.protocol import Texts, VectorsReply
+from bert_serving.client.requests import Inbox, Taken
 
-__all__ = ["BatchFeeder"]
+__all__ = ["BatchFeeder", "feed_batches"]
 
+#: How many batches are kept sent and not yet taken by the consumer.
+ASYNC_WINDOW = 1024
 #: How long stop() waits for a batch generator that is busy, in seconds.
 STOP_SECONDS = 10.0
 
@@ -66,3 +71,45 @@ class BatchFeeder:
                 "thread that runs it ends with its next batch" % STOP_SECONDS,
                 RuntimeWarning,
             )
+
+
+def feed_batches(
+    exchange: Exchange,
+    batches: Iterable[Texts],
+    max_num_batch: Optional[int],
+    call_of: Callable[[Texts], Call],
+    seconds: Optional[float],
+    heir: Inbox,
+) -> Generator[Taken, None, None]:
+    """Yield the reply to every batch, sent by a thread, in order of arrival.
+
+    Each reply is waited for as long as ``seconds``. What is under way when a reply can't be had is
+    ``heir``'s afterwards; when the iterator is closed early, it is dropped.
+    """
+    inbox = Inbox(is_open=True)
+    feeder = BatchFeeder(
+        batches,
+        max_num_batch,
+        lambda texts: exchange.feed(inbox, call_of(texts), ASYNC_WINDOW),
+        lambda: exchange.close_inbox(inbox),
+    )
+    failed = False
+    try:
+        while True:
+            taken = exchange.next_reply(inbox, seconds)
+            if taken is None:
+                break
+            # The caller raises it then, and this ends at the yield.
+            failed = not isinstance(taken.reply, VectorsReply)
+            yield taken
+        feeder.raise_failure()
+    except Exception:
+        failed = True
+        raise
+    finally:
+        # Closed first: from then on the feeder sends nothing that would be left behind.
+        exchange.close_inbox(inbox)
+        if failed:
+            exchange.hand_over(inbox, heir)
+        exchange.forget(inbox)
+        feeder.stop()

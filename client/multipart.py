@@ -13,7 +13,7 @@ import zmq
 
 from bert_serving.client.frames import Frame
 
-__all__ = ["contents", "receive", "received", "send"]
+__all__ = ["contents", "is_readable", "receive", "received", "send"]
 
 #: Received frames up to this many bytes are copied: that takes less time than to keep track of
 #: their owner.
@@ -48,10 +48,15 @@ def receive(socket: Any) -> List[zmq.Frame]:
     return frames
 
 
+def is_readable(socket: Any) -> bool:
+    """Whether a message is there."""
+    return bool(socket.get(_EVENTS) & _IN)
+
+
 def received(socket: Any) -> Iterator[List[zmq.Frame]]:
     """The messages that are there, at least one; doesn't wait for more. Raises zmq.ZMQError."""
     yield receive(socket)
-    while socket.get(_EVENTS) & _IN:
+    while is_readable(socket):
         yield receive(socket)
 
 

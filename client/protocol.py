@@ -5,20 +5,26 @@ Pure values; :mod:`bert_serving.client.frames` says how they travel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, List, Mapping, Optional, Union
+from dataclasses import dataclass
+from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
+
+from bert_serving.client.options import Options
 
 __all__ = [
     "PROTOCOL",
     "SHOW_CONFIG",
     "SHOW_STATUS",
     "TERMINATION",
+    "CANCEL",
     "COMMANDS",
     "ErrorKind",
     "MalformedMessage",
     "Request",
+    "Timings",
+    "Details",
+    "Part",
     "VectorsReply",
     "InfoReply",
     "ErrorReply",
@@ -35,7 +41,9 @@ PROTOCOL = 2
 TERMINATION = b"TERMINATION"
 SHOW_CONFIG = b"SHOW_CONFIG"
 SHOW_STATUS = b"SHOW_STATUS"
-COMMANDS = frozenset((TERMINATION, SHOW_CONFIG, SHOW_STATUS))
+#: The request whose id this one has is no longer wanted; nothing is answered. Protocol 2.
+CANCEL = b"CANCEL"
+COMMANDS = frozenset((TERMINATION, SHOW_CONFIG, SHOW_STATUS, CANCEL))
 
 #: ZeroMQ allows routing ids of at most 255 bytes; one byte is kept for the topic's NUL.
 MAX_IDENTITY_BYTES = 254
@@ -47,7 +55,9 @@ class ErrorKind:
     """What an error reply is about: whose fault it is, and whether asking again can help."""
 
     BAD_REQUEST = "bad_request"  # the request itself is wrong; the same one fails again
+    TOO_LONG = "too_long"  # a text is, and the request forbids to cut it
     DEADLINE = "deadline"  # the time that the client allowed has passed
+    OVERLOADED = "overloaded"  # too much waits; ask again later
     SHUTTING_DOWN = "shutting_down"  # the server stops; ask another one, or this one later
     WORKER_FAILED = "worker_failed"  # the engine failed on this request, also when tried again
     INTERNAL = "internal"  # a bug of the server's
@@ -70,13 +80,21 @@ class MalformedMessage(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """One request: ``payload`` is a command or the JSON of ``rows`` texts."""
+    """One request: ``payload`` is a command or the JSON of ``rows`` texts.
+
+    ``options`` are None in protocol 1.
+    """
 
     identity: bytes
     payload: bytes
     request_id: int
     rows: int = 0
-    header: Mapping[str, Any] = field(default_factory=dict)
+    options: Optional[Options] = None
+
+    @property
+    def name(self) -> Tuple[bytes, int]:
+        """Whose it is and its id: what a reply is addressed to."""
+        return self.identity, self.request_id
 
     @property
     def is_command(self) -> bool:
@@ -85,17 +103,54 @@ class Request:
     @property
     def timeout(self) -> Optional[float]:
         """Seconds after which the client no longer waits; None: it waits as long as it takes."""
-        value = self.header.get("timeout")
-        return None if value is None else float(value)
+        return None if self.options is None else self.options.timeout
+
+
+class Timings(NamedTuple):
+    """Seconds from a request's acceptance until its texts were tokenized (``tokenize``), its first
+    batch was begun (``queue``) and the reply was made (``total``); and from that first batch's
+    beginning to the last one's end (``compute``).
+    """
+
+    tokenize: float
+    queue: float
+    compute: float
+    total: float
+
+
+class Details(NamedTuple):
+    """What protocol 2 says of a request beside its vectors.
+
+    ``num_tokens`` counts what was computed, special tokens included; ``truncated`` are the rows
+    that were cut; ``offsets`` has for each row the first character of each token and the one behind
+    its last, (0, 0) for special tokens. In a part, the first is of the whole request, the others of
+    the part's rows.
+    """
+
+    num_tokens: int = 0
+    truncated: Tuple[int, ...] = ()
+    timings: Optional[Timings] = None
+    offsets: Optional[List[List[List[int]]]] = None
+
+
+class Part(NamedTuple):
+    """Which rows of a streamed request a reply has, and whether it is the last one."""
+
+    rows: List[int]
+    is_last: bool
 
 
 @dataclass(frozen=True)
 class VectorsReply:
-    """Vectors of a whole request: [rows, dimension], or [rows, sequence length, dimension]."""
+    """Vectors of a whole request: [rows, dimension], or [rows, sequence length, dimension]; with a
+    ``part`` those of some of its rows, in that order. ``details`` are None in protocol 1.
+    """
 
     request_id: int
     array: np.ndarray
     tokens: Union[str, List[List[str]]] = ""
+    details: Optional[Details] = None
+    part: Optional[Part] = None
 
 
 @dataclass(frozen=True)
@@ -108,11 +163,14 @@ class InfoReply:
 
 @dataclass(frozen=True)
 class ErrorReply:
-    """The request failed; ``kind`` is one of :class:`ErrorKind`."""
+    """The request failed; ``kind`` is one of :class:`ErrorKind`. ``retry_after`` are seconds after
+    which asking again may help, if that is known.
+    """
 
     request_id: int
     kind: str
     message: str
+    retry_after: Optional[float] = None
 
 
 Reply = Union[VectorsReply, InfoReply, ErrorReply]

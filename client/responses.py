@@ -1,41 +1,112 @@
-"""What a caller gets for a reply: a Response, a dictionary, or an exception. Pure."""
+"""What a caller gets for a reply: a Response, an array, a dictionary, or an exception. Pure."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from bert_serving.client.calls import Call
 from bert_serving.client.errors import ProtocolError, server_error
-from bert_serving.client.protocol import ErrorReply, VectorsReply
+from bert_serving.client.protocol import ErrorReply, Timings, VectorsReply
+from bert_serving.client.requests import Taken
 
-__all__ = ["Response", "response_of", "info_of", "concatenate"]
+__all__ = [
+    "Response",
+    "concatenate",
+    "info_of",
+    "part_of",
+    "response_of",
+    "result_of",
+    "vectors_in",
+]
 
 
 class Response(NamedTuple):
     """The result of one request.
 
-    ``embedding`` has shape [rows, dimension], or [rows, sequence length, dimension] from a
-    server without pooling; it is a read-only array, or nested lists with output_fmt="list".
-    ``tokens`` has a list of tokens for each row, or is "" if the server doesn't send them.
+    ``embedding`` has shape [rows, dimension], or [rows, sequence length, dimension] without
+    pooling; it is a read-only array, or nested lists with output_fmt="list". ``tokens`` has a list
+    of tokens for each row, or is "" if there are none.
+
+    ``offsets`` has for each row a list with [start, stop] of each token, characters of the text,
+    [0, 0] for special ones; None if they weren't asked for. ``truncated`` are the rows that were
+    cut. ``num_tokens`` counts what the server computed, special tokens included; ``timings`` says
+    where the time went. These two are None from a server of bert-as-service 1.10.
     """
 
     id: int
     embedding: Any
     tokens: Union[str, List[List[str]]]
+    offsets: Optional[List[List[List[int]]]] = None
+    truncated: Tuple[int, ...] = ()
+    num_tokens: Optional[int] = None
+    timings: Optional[Timings] = None
 
 
-def response_of(request_id: int, reply: Any, output_fmt: str) -> Response:
-    """The result in ``reply``; raises a ServerError or ProtocolError if there is none."""
+def response_of(taken: Taken, output_fmt: str) -> Response:
+    """The result in ``taken``; raises a ServerError or ProtocolError if there is none."""
+    reply = vectors_in(taken.reply)
+    array = _finished(reply.array, taken.call)
+    details = reply.details
+    return Response(
+        taken.request_id,
+        array.tolist() if output_fmt == "list" else array,
+        reply.tokens,
+        None if details is None else details.offsets,
+        () if details is None else details.truncated,
+        None if details is None else details.num_tokens,
+        None if details is None else details.timings,
+    )
+
+
+def vectors_in(reply: Any) -> VectorsReply:
+    """``reply`` itself; raises the ServerError or ProtocolError that it is instead of vectors."""
     _raise_if_failed(reply)
     if not isinstance(reply, VectorsReply):
         raise ProtocolError("the server answered texts with something else than vectors")
-    array = reply.array
+    return reply
+
+
+def _finished(array: np.ndarray, call: Call) -> np.ndarray:
+    """The array as it was asked for, where the server couldn't make it so."""
+    if call.unit_length:
+        array = unit_length(array)
+    if call.options is None and array.dtype != call.dtype and call.dtype != "float32":
+        array = array.astype(call.dtype)
     if not array.flags.aligned:
         # A small message starts anywhere in ZeroMQ's buffer; C code may rely on alignment.
         array = array.copy()
     array.setflags(write=False)
-    return Response(request_id, array.tolist() if output_fmt == "list" else array, reply.tokens)
+    return array
+
+
+def unit_length(vectors: np.ndarray) -> np.ndarray:
+    """Vectors, in the last axis, of length 1; those of zeros stay as they are."""
+    lengths = np.sqrt(np.sum(np.square(vectors), axis=-1, keepdims=True))
+    return vectors / np.where(lengths > 0, lengths, 1).astype(vectors.dtype)
+
+
+def result_of(response: Response, call: Call) -> Any:
+    """What encode returns: the vectors, a tuple with tokens and offsets, or all of it."""
+    if call.details:
+        return response
+    if call.shows_offsets:
+        return response.embedding, response.tokens, response.offsets
+    if call.shows_tokens:
+        return response.embedding, response.tokens
+    return response.embedding
+
+
+def part_of(taken: Taken, output_fmt: str) -> Tuple[Any, ...]:
+    """What a stream yields for ``taken``: the rows (int64 [k], or a list), and the result."""
+    response = response_of(taken, output_fmt)
+    part = taken.reply.part
+    rows: Sequence[int] = range(taken.call.rows) if part is None else part.rows
+    result = result_of(response, taken.call)
+    if taken.call.details or not isinstance(result, tuple):
+        result = (result,)
+    return (list(rows) if output_fmt == "list" else np.array(rows, dtype=np.int64),) + result
 
 
 def info_of(command: bytes, reply: Any) -> Dict[str, Any]:
@@ -56,6 +127,6 @@ def concatenate(results: List[Any], output_fmt: str) -> Any:
 
 def _raise_if_failed(reply: Any) -> None:
     if isinstance(reply, ErrorReply):
-        raise server_error(reply.kind, reply.message)
+        raise server_error(reply.kind, reply.message, reply.retry_after)
     if isinstance(reply, ProtocolError):
         raise reply

@@ -64,6 +64,12 @@ def _add_serving_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="port for results (default: %(default)s)",
     )
+    _add_http_flags(group)
+    _add_batch_flags(group)
+    _add_device_flags(parser.add_argument_group("devices", "what computes"))
+
+
+def _add_http_flags(group: Any) -> None:
     add_flag(group, "http_port", type=port, metavar="PORT", help="port for HTTP requests")
     add_flag(
         group,
@@ -75,13 +81,36 @@ def _add_serving_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_flag(
         group,
+        "http_max_body",
+        type=positive,
+        default=32,
+        metavar="MB",
+        help="largest body of an HTTP request, decompressed, in units of 2**20 bytes "
+        "(default: %(default)s)",
+    )
+    add_flag(
+        group,
+        "http_max_rows",
+        type=positive,
+        default=4096,
+        metavar="ROWS",
+        help="most texts in an HTTP request (default: %(default)s)",
+    )
+    add_flag(
+        group,
+        "http_timeout",
+        type=positive,
+        default=60,
+        metavar="SECONDS",
+        help="most seconds that an HTTP request may take (default: %(default)s)",
+    )
+    add_flag(
+        group,
         "cors",
         default="*",
         metavar="ORIGIN",
         help="Access-Control-Allow-Origin of HTTP replies (default: %(default)s)",
     )
-    _add_batch_flags(group)
-    _add_device_flags(parser.add_argument_group("devices", "what computes"))
 
 
 def _add_batch_flags(group: Any) -> None:
@@ -109,6 +138,7 @@ def _add_batch_flags(group: Any) -> None:
         metavar="ROWS",
         help="requests of up to so many texts pass larger ones (default: %(default)s)",
     )
+    _add_queue_flags(group)
     add_flag(
         group,
         "prefetch_size",
@@ -116,6 +146,27 @@ def _add_batch_flags(group: Any) -> None:
         default=AUTO,
         metavar="N",
         help="batches that a worker holds ready beside each that it computes (default: 1)",
+    )
+
+
+def _add_queue_flags(group: Any) -> None:
+    add_flag(
+        group,
+        "max_queue_rows",
+        type=count,
+        default=1_000_000,
+        metavar="ROWS",
+        help="texts that may wait or be computed at a time; requests beyond that are answered with "
+        "the error OVERLOADED. 0: any number (default: %(default)s)",
+    )
+    add_flag(
+        group,
+        "max_queue_mb",
+        type=count,
+        default=1024,
+        metavar="MB",
+        help="megabytes of texts that may wait or be computed at a time, likewise "
+        "(default: %(default)s)",
     )
 
 

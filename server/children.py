@@ -19,7 +19,7 @@ __all__ = ["Child", "describe_exit", "end", "spawn"]
 
 @dataclass
 class Child:
-    """A process with a role: "ventilator", "sink" or "worker"."""
+    """A process with a role: "ventilator", "sink", "worker" or "http"."""
 
     role: str
     name: str  # as people read it: worker-0

@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
-from bert_serving.client.protocol import Request
+from bert_serving.client.options import NO_OPTIONS
+from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.batching import Row, rows_of
-from bert_serving.server.messages import Registered
-from bert_serving.server.tokenization import EncodedTexts, Tokenizer, padded_length
+from bert_serving.server.messages import Registered, ReplyPlan
+from bert_serving.server.pooling import Pooling
+from bert_serving.server.tokenization import EncodedTexts, TextTooLong, Tokenizer, padded_length
 
 __all__ = ["Accepted", "Chunk", "Intake", "InvalidText"]
 
@@ -28,7 +30,11 @@ THREADS = 2
 
 
 class InvalidText(ValueError):
-    """A text that can't be encoded; the message names it."""
+    """A text that can't be encoded; the message names it, and ``kind`` is the error reply's."""
+
+    def __init__(self, message: str, kind: str = ErrorKind.BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Chunk(NamedTuple):
@@ -42,9 +48,11 @@ class Chunk(NamedTuple):
 
 
 class Accepted:
-    """A request on its way through tokenization.
+    """A request on its way through tokenization, and what is known of it until it ends.
 
-    ``per_token``: its result has a vector for each token, and therefore a padded length.
+    ``pooling`` is None if it wants the server's own; ``per_token``: its result has a vector for
+    each token, and therefore a padded length; ``with_tokens``: the client gets the tokens. ``now``
+    is the time of the machine's steady clock.
     """
 
     def __init__(
@@ -53,16 +61,27 @@ class Accepted:
         request: Request,
         texts: Sequence[Any],
         is_tokenized: bool,
+        pooling: Optional[Pooling],
         per_token: bool,
+        with_tokens: bool,
+        now: float,
     ) -> None:
         self.handle = handle
         self.request = request
+        self.options = request.options or NO_OPTIONS
         self.texts = texts
         self.is_tokenized = is_tokenized
+        self.pooling = pooling
+        self.with_tokens = with_tokens
+        self.accepted_at = now
+        self.sent_at: Optional[float] = None  # when its first batch was, to a worker
         self.submitted = 0  # texts handed out to be tokenized
         self._tokenized = 0
+        self._num_tokens = 0
+        self._truncated: List[int] = []
         self._wanted: List[Tuple[int, bool]] = [(0, False)] * len(texts) if per_token else []
         self._tokens: List[List[str]] = []
+        self._offsets: List[Any] = [()] * len(texts) if self.options.offsets else []
 
     @property
     def is_complete(self) -> bool:
@@ -75,14 +94,20 @@ class Accepted:
         assert encoded is not None, "a chunk with an error has no rows"
         start, stop = chunk.start, chunk.start + len(encoded)
         self._tokenized += len(encoded)
+        self._num_tokens += sum(encoded.lengths)
+        if encoded.truncated:
+            self._truncated += [start + place for place in encoded.truncated]
         if self._wanted:
             self._wanted[start:stop] = zip(encoded.wanted, encoded.pairs)
+        if self._offsets:
+            assert encoded.offsets is not None
+            self._offsets[start:stop] = encoded.offsets
         if chunk.tokens:
             self._tokens = self._tokens or [[]] * len(self.texts)
             self._tokens[start:stop] = chunk.tokens
         return rows_of(self.handle, start, encoded.lengths, encoded.features, encoded.starts)
 
-    def registered(self, batch_rows: int, max_length: int, fixed: bool) -> Registered:
+    def registered(self, batch_rows: int, max_length: int, fixed: bool, now: float) -> Registered:
         """What the sink is told once all is tokenized; see tokenization.padded_length."""
         length = padded_length(self._wanted, batch_rows, max_length, fixed) if self._wanted else 0
         return Registered(
@@ -92,6 +117,18 @@ class Accepted:
             len(self.texts),
             length,
             json.dumps(self._tokens).encode("ascii") if self._tokens else None,
+            None if self.request.options is None else self._plan(now),
+            json.dumps(self._offsets).encode("ascii") if self._offsets else None,
+        )
+
+    def _plan(self, now: float) -> ReplyPlan:
+        return ReplyPlan(
+            self.options.stream,
+            self.options.dtype == "float16",
+            self._num_tokens,
+            self.accepted_at,
+            now,
+            tuple(sorted(self._truncated)),
         )
 
 
@@ -101,9 +138,8 @@ class Intake:
     ``wake_up_fd`` becomes readable when :meth:`take` has something.
     """
 
-    def __init__(self, tokenizer: Tokenizer, with_tokens: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._with_tokens = with_tokens
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tokenizer")
         self._finished: "SimpleQueue[Chunk]" = SimpleQueue()
         self.wake_up_fd, self._write_fd = os.pipe()
@@ -142,16 +178,34 @@ class Intake:
         os.write(self._write_fd, b"\0")
 
     def _encode(self, accepted: Accepted, start: int, stop: int) -> Chunk:
+        options = accepted.options
         try:
-            encoded = self._tokenizer.encode(accepted.texts[start:stop], accepted.is_tokenized)
+            encoded = self._tokenizer.encode(
+                accepted.texts[start:stop],
+                accepted.is_tokenized,
+                pairs=options.pairs,
+                truncate=options.truncate,
+                offsets=options.offsets,
+            )
             if 0 in encoded.lengths:
                 raise InvalidText(
                     "text %d has no tokens, and with -no_special_token the server puts none "
                     "around it" % (start + encoded.lengths.index(0))
                 )
             tokens = []
-            if self._with_tokens:
+            if accepted.with_tokens:
                 tokens = [self._tokenizer.tokens_of(one) for one in encoded]
             return Chunk(accepted.handle, start, encoded, tokens)
+        except TextTooLong as error:
+            return Chunk(accepted.handle, start, error=_too_long(error, start))
         except Exception as error:  # a thread has nobody to raise it to; the caller looks at it
             return Chunk(accepted.handle, start, error=error)
+
+
+def _too_long(error: TextTooLong, start: int) -> InvalidText:
+    message = (
+        "text %d has %d tokens, special ones included, but the server takes at most %d: shorten "
+        'it, or let it be cut by truncate="right" or "left"'
+        % (start + error.index, error.length, error.limit)
+    )
+    return InvalidText(message, ErrorKind.TOO_LONG)

@@ -36,6 +36,12 @@ class Link:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(sys.stdin.fileno(), zmq.POLLIN)
 
+    def file_descriptors(self) -> List[int]:
+        """For event loops that know no ZeroMQ: look for commands when one of these is readable,
+        and after each report, for ZeroMQ doesn't say twice that something has come.
+        """
+        return [self._socket.getsockopt(zmq.FD), sys.stdin.fileno()]
+
     def report(self, event: str, **values: Any) -> None:
         """Tell the supervisor."""
         self._socket.send(json.dumps(dict(values, event=event)).encode("utf-8"))

@@ -23,6 +23,7 @@ ROLE_COLORS = {
     "VENTILATOR": "magenta",
     "SINK": "green",
     "WORKER": "yellow",
+    "HTTP": "blue",
 }
 
 

@@ -14,14 +14,23 @@ ventilator and vectors start at the workers::
 
 from __future__ import annotations
 
-import json
 import struct
-from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from bert_serving.client.frames import dtype_name
+from bert_serving.client.reply_frames import dtype_name
+from bert_serving.server.frame_parts import (
+    buffer_of,
+    json_frame,
+    poolings_bytes,
+    poolings_of,
+    provenance,
+    provenance_bytes,
+    values_of,
+)
+from bert_serving.server.pooling import Pooling
 
 __all__ = [
     "BatchMessage",
@@ -33,6 +42,7 @@ __all__ = [
     "Part",
     "Ready",
     "Registered",
+    "ReplyPlan",
     "RequestFailed",
     "decode",
 ]
@@ -40,9 +50,10 @@ __all__ = [
 
 #: The first letter, and what stands behind it. Where arrays follow, they are aligned.
 BATCH = struct.Struct("=c?6xqq")  # alone, batch, rows; then the rows' provenance
-PART = struct.Struct("=c?6xq8sqq")  # per token, rows, dtype, shape; then the rows' provenance
+PART = struct.Struct("=c?6xq8sqqd")  # per token, rows, dtype, shape, began; then the same
 DONE = struct.Struct("=cq")  # batch
 REGISTERED = struct.Struct("=cq20sqq")  # handle, request id in digits, rows, padded length
+PLAN = struct.Struct("=??qdd")  # as ReplyPlan, but for the rows that were cut
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,15 @@ class BatchMessage:
     lengths: np.ndarray  # int32 [rows]
     features: np.ndarray  # int32 [3, tokens]: token ids, segment ids, attention mask
     alone: bool = True  # nothing else is to be computed there at the same time
+    poolings: Mapping[int, Pooling] = field(default_factory=dict)  # of those that want their own
 
     def frames(self) -> List[Any]:
         head = BATCH.pack(b"b", self.alone, self.batch_id, len(self.handles))
-        provenance = _provenance_bytes(self.handles, self.indices, self.lengths)
-        return [head + provenance, _buffer(self.features)]
+        provenance = provenance_bytes(self.handles, self.indices, self.lengths)
+        frames = [head + provenance, buffer_of(self.features)]
+        if self.poolings:
+            frames.append(poolings_bytes(self.poolings))
+        return frames
 
 
 @dataclass(frozen=True)
@@ -71,13 +86,14 @@ class Part:
     lengths: np.ndarray  # int32 [rows]: tokens of each row
     vectors: np.ndarray
     per_token: bool
+    began: float = 0.0  # when the batch was, by time.monotonic(), which processes here share
 
     def frames(self) -> List[Any]:
         vectors = self.vectors
         dtype, rows = dtype_name(vectors.dtype), len(self.handles)
-        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape)
-        provenance = _provenance_bytes(self.handles, self.indices, self.lengths)
-        return [head + provenance, _buffer(vectors)]
+        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape, self.began)
+        provenance = provenance_bytes(self.handles, self.indices, self.lengths)
+        return [head + provenance, buffer_of(vectors)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +104,7 @@ class Ready:
     streams: int = 1
 
     def frames(self) -> List[Any]:
-        return [_json(b"y", credits=self.credits, streams=self.streams)]
+        return [json_frame(b"y", credits=self.credits, streams=self.streams)]
 
 
 @dataclass(frozen=True)
@@ -109,7 +125,21 @@ class Broken:
     message: str
 
     def frames(self) -> List[Any]:
-        return [_json(b"k", batch_id=self.batch_id, message=self.message)]
+        return [json_frame(b"k", batch_id=self.batch_id, message=self.message)]
+
+
+class ReplyPlan(NamedTuple):
+    """How the client of a protocol 2 request wants its reply, and what is to be told of it.
+
+    Times are of the machine's steady clock, which all its processes share.
+    """
+
+    stream: bool  # in parts, as they come
+    half: bool  # as float16
+    num_tokens: int
+    accepted: float
+    tokenized: float
+    truncated: Tuple[int, ...] = ()  # rows
 
 
 @dataclass(frozen=True)
@@ -117,7 +147,8 @@ class Registered:
     """A request is tokenized: what the sink needs besides the vectors.
 
     ``padded_length`` is the sequence length of a result with a vector a token, 0 of others;
-    ``tokens`` the JSON of the tokens, if the client is to have them.
+    ``tokens`` and ``offsets`` are JSON of the whole request, if the client is to have them.
+    ``plan`` is None in protocol 1.
     """
 
     handle: int
@@ -126,11 +157,20 @@ class Registered:
     rows: int
     padded_length: int
     tokens: Optional[bytes] = None
+    plan: Optional[ReplyPlan] = None
+    offsets: Optional[bytes] = None
 
     def frames(self) -> List[Any]:
         digits = b"%d" % self.request_id  # which may be larger than any field for numbers
         head = REGISTERED.pack(b"r", self.handle, digits, self.rows, self.padded_length)
-        return [head, self.client] + ([self.tokens] if self.tokens else [])
+        truncated = b""
+        if self.plan is not None:
+            head += PLAN.pack(*self.plan[:-1])
+            truncated = np.array(self.plan.truncated, np.int64).tobytes()
+        frames = [head, self.client, self.tokens or b"", self.offsets or b"", truncated]
+        while not frames[-1]:
+            frames.pop()
+        return frames
 
 
 @dataclass(frozen=True)
@@ -142,14 +182,16 @@ class RequestFailed:
     request_id: int
     kind: str
     message: str
+    retry_after: Optional[float] = None  # seconds
 
     def frames(self) -> List[Any]:
-        head = _json(
+        head = json_frame(
             b"f",
             handle=self.handle,
             request_id=self.request_id,
             kind=self.kind,
             message=self.message,
+            retry_after=self.retry_after,
         )
         return [head, self.client]
 
@@ -161,7 +203,7 @@ class Dropped:
     handle: int
 
     def frames(self) -> List[Any]:
-        return [_json(b"x", handle=self.handle)]
+        return [json_frame(b"x", handle=self.handle)]
 
 
 @dataclass(frozen=True)
@@ -173,7 +215,7 @@ class Info:
     info: bytes
 
     def frames(self) -> List[Any]:
-        return [_json(b"i", request_id=self.request_id), self.client, self.info]
+        return [json_frame(b"i", request_id=self.request_id), self.client, self.info]
 
 
 @dataclass(frozen=True)
@@ -201,55 +243,44 @@ def decode(frames: Sequence[Any]) -> Message:
     if kind == b"b":
         _, alone, batch_id, rows = BATCH.unpack_from(head)
         features = np.frombuffer(frames[1], np.int32).reshape(3, -1)
-        return BatchMessage(batch_id, *_provenance(head, BATCH.size, rows), features, alone)
+        poolings = poolings_of(bytes(frames[2])) if len(frames) > 2 else {}
+        return BatchMessage(
+            batch_id, *provenance(head, BATCH.size, rows), features, alone, poolings
+        )
     if kind == b"p":
-        _, per_token, rows, dtype, *shape = PART.unpack_from(head)
+        _, per_token, rows, dtype, *shape, began = PART.unpack_from(head)
         dtype = dtype.rstrip(b"\0").decode("ascii")
         vectors = np.frombuffer(frames[1], np.dtype(dtype)).reshape(shape)
-        return Part(*_provenance(head, PART.size, rows), vectors, per_token)
+        return Part(*provenance(head, PART.size, rows), vectors, per_token, began)
     if kind == b"d":
         return Done(DONE.unpack(head)[1])
     if kind == b"r":
-        _, handle, digits, rows, padded_length = REGISTERED.unpack(head)
-        tokens = bytes(frames[2]) if len(frames) > 2 else None
-        client, request_id = bytes(frames[1]), int(digits.rstrip(b"\0"))
-        return Registered(handle, client, request_id, rows, padded_length, tokens)
+        return _registered(head, frames)
     if kind == b"g":
         return Gone(bytes(frames[1]))
     if kind == b"y":
-        return Ready(**_values(head))
+        return Ready(**values_of(head))
     if kind == b"k":
-        return Broken(**_values(head))
+        return Broken(**values_of(head))
     if kind == b"f":
-        return RequestFailed(client=bytes(frames[1]), **_values(head))
+        return RequestFailed(client=bytes(frames[1]), **values_of(head))
     if kind == b"x":
-        return Dropped(**_values(head))
+        return Dropped(**values_of(head))
     if kind == b"i":
-        return Info(client=bytes(frames[1]), info=bytes(frames[2]), **_values(head))
+        return Info(client=bytes(frames[1]), info=bytes(frames[2]), **values_of(head))
     raise ValueError("unknown internal message %r" % head)
 
 
-def _provenance_bytes(handles: np.ndarray, indices: np.ndarray, lengths: np.ndarray) -> bytes:
-    return handles.tobytes() + indices.tobytes() + lengths.tobytes()
-
-
-def _provenance(head: bytes, start: int, rows: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return (
-        np.frombuffer(head, np.int64, rows, start),
-        np.frombuffer(head, np.int32, rows, start + 8 * rows),
-        np.frombuffer(head, np.int32, rows, start + 12 * rows),
+def _registered(head: bytes, frames: Sequence[Any]) -> Registered:
+    _, handle, digits, rows, padded_length = REGISTERED.unpack_from(head)
+    client, request_id = bytes(frames[1]), int(digits.rstrip(b"\0"))
+    tokens, offsets, truncated = [
+        bytes(frames[place]) if len(frames) > place else b"" for place in (2, 3, 4)
+    ]
+    plan = None
+    if len(head) > REGISTERED.size:
+        fields = PLAN.unpack_from(head, REGISTERED.size)
+        plan = ReplyPlan._make((*fields, tuple(np.frombuffer(truncated, np.int64).tolist())))
+    return Registered(
+        handle, client, request_id, rows, padded_length, tokens or None, plan, offsets or None
     )
-
-
-def _json(letter: bytes, **values: Any) -> bytes:
-    return letter + json.dumps(values).encode("ascii")
-
-
-def _values(head: bytes) -> Dict[str, Any]:
-    values: Dict[str, Any] = json.loads(head[1:])
-    return values
-
-
-def _buffer(array: np.ndarray) -> Any:
-    """The array's own memory as a frame; an empty array has none to lend."""
-    return np.ascontiguousarray(array).data.cast("B") if array.size else b""

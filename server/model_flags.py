@@ -175,3 +175,9 @@ def _add_pooling_flags(group: Any) -> None:
         metavar="true|false",
         help="scale sentence vectors to unit length (default: what the model names, or else false)",
     )
+    add_flag(
+        group,
+        "fixed_pooling",
+        action="store_true",
+        help="answer only with the server's own pooling; else requests may ask for another",
+    )

@@ -15,15 +15,18 @@ from bert_serving.graph_opt.defaults import POOLING_LAYERS, POOLING_STRATEGY, re
 from bert_serving.graph_opt.heads import HEADS
 from bert_serving.graph_opt.pooling import GraphOptions, output_dimension
 from bert_serving.graph_opt.sources import ModelSource
+from bert_serving.graph_opt.variables import has_pooler
 from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.engines.echo import DIMENSION
 from bert_serving.server.errors import StartupError
 from bert_serving.server.model_flags import AUTO, POOLING_CODES
+from bert_serving.server.spec import HttpSpec, PoolingSpec
 from bert_serving.server.tokenization import TokenizerSettings
 
 __all__ = [
     "SequencePlan",
     "plan_echo",
+    "plan_http",
     "plan_model",
     "precision_of",
     "precision_remarks",
@@ -35,6 +38,17 @@ __all__ = [
 GOOGLE_MAX_SEQ_LEN = 25
 #: Longest sequence of the echo engine when it has no model to go by: that of BERT-base.
 ECHO_MAX_SEQ_LEN = 512
+#: Its layers, likewise.
+ECHO_LAYERS = 12
+#: What the extra "http" installs, by the names that are imported.
+HTTP_PACKAGES = (
+    "fastapi",
+    "fastapi_offline",
+    "orjson",
+    "prometheus_client",
+    "pydantic",
+    "uvicorn",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,7 @@ class SequencePlan:
     max_seq_len: Optional[int]  # as clients are told; None: the model's limit
     graph: GraphOptions
     dimension: int
+    pooling: PoolingSpec
 
     @property
     def per_token(self) -> bool:
@@ -80,7 +95,9 @@ def plan_model(args: argparse.Namespace, source: ModelSource) -> SequencePlan:
         final_sigma=source.layout == "google",
     )
     dimension = output_dimension(source.config, options)
-    return SequencePlan(tokenizer, fixed or args.fixed_embed_length, reported, options, dimension)
+    pooling = _pooling(args, options, source.config.num_hidden_layers, has_pooler(source.variables))
+    fixed = fixed or args.fixed_embed_length
+    return SequencePlan(tokenizer, fixed, reported, options, dimension, pooling)
 
 
 def plan_echo(args: argparse.Namespace) -> SequencePlan:
@@ -98,7 +115,23 @@ def plan_echo(args: argparse.Namespace) -> SequencePlan:
     )
     fixed = named is not None or args.fixed_embed_length
     reported = None if args.max_seq_len is None else tokenizer.max_length
-    return SequencePlan(tokenizer, fixed, reported, options, DIMENSION)
+    named_layers = (max(layer + 1, -layer) for layer in options.pooling_layers)
+    pooling = _pooling(args, options, max(ECHO_LAYERS, *named_layers), has_pooler=False)
+    return SequencePlan(tokenizer, fixed, reported, options, DIMENSION, pooling)
+
+
+def _pooling(
+    args: argparse.Namespace, options: GraphOptions, num_layers: int, has_pooler: bool
+) -> PoolingSpec:
+    return PoolingSpec(
+        options.pooling_strategy,
+        options.pooling_layers,
+        options.normalize,
+        args.fixed_pooling,
+        num_layers,
+        # No model is computed by the engine echo.
+        has_pooler and args.engine != "echo",
+    )
 
 
 def _lengths(args: argparse.Namespace, source: ModelSource) -> Tuple[int, Optional[int], bool]:
@@ -157,6 +190,30 @@ def precision_remarks(precision: str, engine: str, on_gpu: bool) -> List[str]:
     ]
 
 
+def plan_http(args: argparse.Namespace) -> Optional[HttpSpec]:
+    """What is served over HTTP; None: nothing.
+
+    Raises StartupError if a package that it needs isn't installed.
+    """
+    if args.http_port is None:
+        return None
+    missing = [name for name in HTTP_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise StartupError(
+            "-http_port needs packages that this Python (%s) doesn't have (%s): "
+            "pip install 'bert-serving[http]', or leave -http_port out"
+            % (sys.executable, ", ".join(missing))
+        )
+    return HttpSpec(
+        port=args.http_port,
+        max_connect=args.http_max_connect,
+        cors=args.cors,
+        max_body=args.http_max_body << 20,
+        max_rows=args.http_max_rows,
+        timeout=float(args.http_timeout),
+    )
+
+
 def reported_config(args: argparse.Namespace, plan: SequencePlan, **chosen: Any) -> Dict[str, Any]:
     """The flags as SHOW_CONFIG tells them, under 1.10's names and in its form.
 
@@ -165,6 +222,7 @@ def reported_config(args: argparse.Namespace, plan: SequencePlan, **chosen: Any)
     config = dict(vars(args))
     config.update(
         max_seq_len=plan.max_seq_len,
+        max_length=plan.tokenizer.max_length,
         do_lower_case=plan.tokenizer.lowercase,
         pooling_layer=list(plan.graph.pooling_layers),
         pooling_strategy=POOLING_CODES[plan.graph.pooling_strategy],
@@ -180,11 +238,10 @@ def unheeded_flags(args: argparse.Namespace, engine: str, on_gpu: bool) -> List[
     """What to tell the user about flags that were named and won't have their effect."""
     defaults = vars(get_args_parser().parse_args([]))
     named = {name for name, value in vars(args).items() if value != defaults.get(name)}
-    reasons = {
-        "http_port": "this version serves no HTTP yet",
-        "http_max_connect": "this version serves no HTTP yet",
-        "cors": "this version serves no HTTP yet",
-    }
+    reasons: Dict[str, str] = {}
+    if args.http_port is None:
+        for name in ("cors", "http_max_body", "http_max_connect", "http_max_rows", "http_timeout"):
+            reasons[name] = "no HTTP is served without -http_port"
     if args.pooling_strategy not in HEADS:
         reasons["num_labels"] = "no classifier is served with this pooling strategy"
     if engine != "tensorflow":

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import socket
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from bert_serving.graph_opt import cache
-from bert_serving.graph_opt.errors import GraphOptError
+from bert_serving.graph_opt.pooling import GraphOptions
 from bert_serving.graph_opt.sources import ModelSource, read_model
 from bert_serving.server import engines, models, tuning
 from bert_serving.server.devices import assign, cpu_threads, cuda_is_installed, list_gpus
 from bert_serving.server.errors import StartupError
 from bert_serving.server.logs import colors_wanted, stage
+from bert_serving.server.making import make_graph, run_module
 from bert_serving.server.model_flags import AUTO
 from bert_serving.server.planning import (
     SequencePlan,
     plan_echo,
+    plan_http,
     plan_model,
     precision_of,
     precision_remarks,
@@ -72,6 +71,7 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
     Raises StartupError or graph_opt's errors, whose messages are for the user.
     """
     check_ports(args)
+    http = plan_http(args)
     engine, precision = engines.choose(args.engine), precision_of(args)
     devices = _devices(args, engine)
     on_gpu = max(devices) >= 0
@@ -84,6 +84,7 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
             args.pooling_strategy,
         )
     graph: Optional[str] = None
+    layers_order: Optional[Dict[str, Any]] = None
     vocabulary: Optional[str] = None
     if engine == "echo" and args.model_dir is None:
         plan, model = plan_echo(args), "echo"
@@ -95,6 +96,8 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
         if target is not None:
             form = cache.Form(target, precision, "gpu" if on_gpu else "cpu", packed)
             graph = str(_graph(args, source, plan, form))
+            if not args.fixed_pooling:
+                layers_order = _order(args, source, _every_layer(plan.graph), form)
     engine_spec = EngineSpec(
         engine,
         graph,
@@ -103,15 +106,17 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
         cpu_threads(args.num_worker),
         args.gpu_memory_fraction,
         args.xla,
+        layers_order=layers_order,
     )
     fitted = _tuning(engine_spec, min(devices), plan.tokenizer.max_length)
     config = reported_config(
         args, plan, engine=engine, precision=precision, fp16=precision == "fp16"
     )
     padding_weight = PADDING_WEIGHTS["echo" if graph is None else "packed" if packed else "padded"]
-    return _spec(
+    spec = _spec(
         args, plan, model, vocabulary, engine_spec, fitted, padding_weight, devices, config
     )
+    return replace(spec, http=http)
 
 
 def check_ports(args: argparse.Namespace) -> None:
@@ -119,11 +124,17 @@ def check_ports(args: argparse.Namespace) -> None:
 
     Raises StartupError; the processes that bind them later find out what changes till then.
     """
-    if args.port == args.port_out:
-        raise StartupError(
-            "-port and -port_out are both %d; requests and results need a port each" % args.port
-        )
-    for flag, port in (("-port", args.port), ("-port_out", args.port_out)):
+    flags = {"-port": args.port, "-port_out": args.port_out}
+    if args.http_port is not None:
+        flags["-http_port"] = args.http_port
+    taken: Dict[int, str] = {}
+    for flag, port in flags.items():
+        if port in taken:
+            raise StartupError(
+                "%s and %s are both %d; each needs a port of its own" % (taken[port], flag, port)
+            )
+        taken[port] = flag
+    for flag, port in flags.items():
         family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             # As ZeroMQ does: what lingers of a server that just ended is no obstacle.
@@ -196,26 +207,29 @@ def _graph(
         if artifact is not None:
             current.remark("cached")
             return artifact.path
-        order = {
-            "model_dir": str(source.directory),
-            "config_name": args.config_name,
-            "ckpt_name": args.ckpt_name,
-            "tuned_model_dir": args.tuned_model_dir,
-            "options": asdict(plan.graph),
-            "form": asdict(form),
-            "directory": args.graph_tmp_dir,
-        }
-        path = _optimize(order)
+        path = make_graph(_order(args, source, plan.graph, form))
         current.remark("optimized")
         return path
 
 
-def _optimize(order: Dict[str, Any]) -> Path:
-    """Run the optimizer."""
-    answer = _run_module("optimize", order, "is there enough memory for the model?")
-    if "error" in answer:
-        raise GraphOptError(answer["error"])
-    return Path(answer["path"])
+def _order(
+    args: argparse.Namespace, source: ModelSource, options: GraphOptions, form: cache.Form
+) -> Dict[str, Any]:
+    """What the optimizer's process reads."""
+    return {
+        "model_dir": str(source.directory),
+        "config_name": args.config_name,
+        "ckpt_name": args.ckpt_name,
+        "tuned_model_dir": args.tuned_model_dir,
+        "options": asdict(options),
+        "form": asdict(form),
+        "directory": args.graph_tmp_dir,
+    }
+
+
+def _every_layer(options: GraphOptions) -> GraphOptions:
+    """For the graph of requests that ask for another pooling; the same whatever the server's is."""
+    return GraphOptions(every_layer=True, position_embeddings=options.position_embeddings)
 
 
 def _tuning(engine: EngineSpec, device: int, max_length: int) -> Tuning:
@@ -229,7 +243,7 @@ def _tuning(engine: EngineSpec, device: int, max_length: int) -> Tuning:
         how = "cached"
         if found is None:
             order = {"engine": asdict(engine), "device": device, "max_length": max_length}
-            answer = _run_module("tune", order, "is there enough memory to run the model?")
+            answer = run_module("tune", order, "is there enough memory to run the model?")
             if "error" in answer:
                 raise StartupError(answer["error"])
             found = Tuning.from_json(answer)
@@ -238,32 +252,6 @@ def _tuning(engine: EngineSpec, device: int, max_length: int) -> Tuning:
         current.remark("about %d tokens each%s" % (found.token_budget, at_a_time))
         current.remark(how)
     return found
-
-
-def _run_module(name: str, order: Dict[str, Any], question: str) -> Dict[str, Any]:
-    """Run a module in a process of its own: its memory is given back when it ends.
-
-    Raises StartupError, with a question for the user, if it ends otherwise than it should.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bert_serving.server." + name],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # or Ctrl-C would reach it too
-    )
-    with process:
-        try:
-            output, _ = process.communicate(json.dumps(order).encode("utf-8"))
-        except KeyboardInterrupt:
-            process.terminate()  # it cleans up; leaving the block waits for that
-            raise
-    if process.returncode not in (0, 1) or not output:
-        raise StartupError(
-            "the graph optimizer (%s) ended with status %d; %s"
-            % (name, process.returncode, question)
-        )
-    answer: Dict[str, Any] = json.loads(output)
-    return answer
 
 
 def _spec(
@@ -289,6 +277,8 @@ def _spec(
         token_budget=fitted.token_budget,
         padding_weight=padding_weight,
         priority_batch_size=args.priority_batch_size,
+        max_queue_rows=args.max_queue_rows,
+        max_queue_bytes=args.max_queue_mb * 1_000_000,
         show_tokens=args.show_tokens_to_client,
         vocabulary=vocabulary,
         tokenizer=plan.tokenizer,
@@ -299,6 +289,7 @@ def _spec(
             streams=fitted.streams,
             split_tokens=fitted.split_tokens,
         ),
+        pooling=plan.pooling,
         model=model,
         config=config,
         verbose=args.verbose,

@@ -84,6 +84,10 @@ def _run(
         from bert_serving.server.sink import Sink
 
         role = Sink(context, spec, endpoints, link)
+    elif order["role"] == "http":
+        from bert_serving.server.http.serving import HttpFrontEnd
+
+        role = HttpFrontEnd(spec, link, _vocabulary(spec))
     else:
         role = _ventilator(context, spec, endpoints, link)
     try:
@@ -93,12 +97,16 @@ def _run(
 
 
 def _ventilator(context: zmq.Context, spec: ServiceSpec, endpoints: Endpoints, link: Link) -> Any:
-    from bert_serving.server.engines.echo import vocabulary
-    from bert_serving.server.tokenization import read_vocabulary
     from bert_serving.server.ventilator import Ventilator
 
-    known = vocabulary() if spec.vocabulary is None else read_vocabulary(Path(spec.vocabulary))
-    return Ventilator(context, spec, endpoints, link, known)
+    return Ventilator(context, spec, endpoints, link, _vocabulary(spec))
+
+
+def _vocabulary(spec: ServiceSpec) -> Dict[str, int]:
+    from bert_serving.server.engines.echo import vocabulary
+    from bert_serving.server.tokenization import read_vocabulary
+
+    return vocabulary() if spec.vocabulary is None else read_vocabulary(Path(spec.vocabulary))
 
 
 if __name__ == "__main__":

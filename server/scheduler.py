@@ -13,7 +13,7 @@ that one request's rows can't spoil another's; a request whose batches failed ``
 times gets an error.
 
 Every request that was opened ends in exactly one of ``Completed``, ``Failed`` and, if its client
-is gone, ``Forgotten``.
+is gone or wants it no longer, ``Forgotten``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bert_serving.server.line import LEAD_BATCHES, Line
 from bert_serving.server.work import (
     Action,
     Batch,
+    Cancelled,
     ClientGone,
     Completed,
     Dispatch,
@@ -95,6 +96,7 @@ class Scheduler:
             WorkFailed: self._retry_failed,
             WorkerLost: self._retry_lost,
             ClientGone: self._forget,
+            Cancelled: self._cancel,
             work.Tick: lambda event, now: [],
         }
 
@@ -112,6 +114,10 @@ class Scheduler:
     def waiting_rows(self) -> int:
         """How many tokenized rows wait for a worker."""
         return len(self._line) + sum(len(rows) for _, rows in self._again)
+
+    def running(self) -> Dict[bytes, int]:
+        """How many batches each worker holds."""
+        return {name: len(worker.running) for name, worker in self._workers.items()}
 
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
@@ -196,6 +202,12 @@ class Scheduler:
         for handle in handles:
             self._end(handle)
         return [Forgotten(handle) for handle in handles]
+
+    def _cancel(self, event: Cancelled, now: float) -> List[Action]:
+        if event.handle not in self._requests:
+            return []
+        self._end(event.handle)
+        return [Forgotten(event.handle)]
 
     def _expire(self, now: float) -> List[Action]:
         message = "the request's time ran out before it was computed"

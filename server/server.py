@@ -91,11 +91,13 @@ class BertServer(threading.Thread):
 
     def _announce(self) -> None:
         spec = self.spec
+        http = "" if spec.http is None else ", HTTP on port %d" % spec.http.port
         logger.info(
-            "ready on %s ports %d and %d: %s, %s on %s, vectors of %d dimensions%s (%.2f s)",
+            "ready on %s ports %d and %d%s: %s, %s on %s, vectors of %d dimensions%s (%.2f s)",
             spec.host,
             spec.port,
             spec.port_out,
+            http,
             spec.model,
             spec.engine.name,
             ", ".join(spec.labels),

@@ -10,7 +10,7 @@ from typing import Any, List, Optional, Tuple
 import zmq
 
 from bert_serving.client import multipart, protocol
-from bert_serving.client.frames import error_frames, info_frames, vectors_frames
+from bert_serving.client.reply_frames import error_frames, info_frames, vectors_frames
 from bert_serving.server import delivery
 from bert_serving.server.addresses import bind_tcp
 from bert_serving.server.assembly import Assembly, Complete, Outcome
@@ -132,7 +132,8 @@ class Sink:
             reply = info_frames(message.client, message.request_id, message.info)
             return [(message.client, reply)]
         assert isinstance(message, (Part, Registered, RequestFailed, Dropped))
-        return [(o.client, reply_frames(o)) for o in self._assembly.handle(message)]
+        outcomes = self._assembly.handle(message, time.monotonic())
+        return [(outcome.client, reply_frames(outcome)) for outcome in outcomes]
 
     def _perform(self, actions: List[delivery.Action]) -> None:
         pending = list(actions)
@@ -162,7 +163,9 @@ class Sink:
 
 
 def reply_frames(outcome: Outcome) -> List[Any]:
-    """The frames of a request's one reply."""
+    """The frames of a request's one reply, or of one of its parts."""
     if isinstance(outcome, Complete):
-        return vectors_frames(outcome.client, outcome.request_id, outcome.array, outcome.tokens)
-    return error_frames(outcome.client, outcome.request_id, outcome.kind, outcome.message)
+        return vectors_frames(*outcome)
+    return error_frames(
+        outcome.client, outcome.request_id, outcome.kind, outcome.message, outcome.retry_after
+    )

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from bert_serving.server.tokenization import TokenizerSettings
 
-__all__ = ["EngineSpec", "Endpoints", "ServiceSpec"]
+__all__ = ["EngineSpec", "Endpoints", "HttpSpec", "PoolingSpec", "ServiceSpec"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,31 @@ class EngineSpec:
     xla: bool = False  # compile the graph, where the engine can
     streams: int = 1  # batches that are computed at a time, each by its share of the threads
     split_tokens: int = 0  # with fewer than these in each stream, all threads share a batch
+    layers_order: Optional[Dict[str, Any]] = None  # to make the graph of every layer; None: never
+
+
+@dataclass(frozen=True)
+class PoolingSpec:
+    """The server's own pooling, and what requests may ask for in its place."""
+
+    strategy: str
+    layers: Tuple[int, ...]  # counted from 0, or back from -1
+    normalize: bool
+    fixed: bool  # requests may ask for no other
+    num_layers: int
+    has_pooler: bool
+
+
+@dataclass(frozen=True)
+class HttpSpec:
+    """What is served over HTTP, and within which limits."""
+
+    port: int
+    max_connect: int  # requests at a time
+    cors: str  # origins, separated by commas; *: all
+    max_body: int  # bytes of a request's body, decompressed
+    max_rows: int  # texts of a request
+    timeout: float  # seconds for a request
 
 
 @dataclass(frozen=True)
@@ -56,15 +81,19 @@ class ServiceSpec:
     token_budget: int
     padding_weight: float  # what a token of padding costs, a real one being 1
     priority_batch_size: int
+    max_queue_rows: int  # of all requests that are accepted and not computed; 0: any number
+    max_queue_bytes: int  # of their texts as they came; 0: any number
     show_tokens: bool
     vocabulary: Optional[str]  # path of vocab.txt; None: the echo engine's own
     tokenizer: TokenizerSettings
     fixed_length: bool  # token-level results are always padded to the longest sequence allowed
     engine: EngineSpec
+    pooling: PoolingSpec
     model: str
     config: Dict[str, Any]  # what SHOW_CONFIG answers of the flags
     verbose: bool
     use_color: bool
+    http: Optional[HttpSpec] = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -74,7 +103,11 @@ class ServiceSpec:
         values = json.loads(text)
         values["tokenizer"] = TokenizerSettings(**values["tokenizer"])
         values["engine"] = EngineSpec(**values["engine"])
+        layers = tuple(values["pooling"]["layers"])
+        values["pooling"] = PoolingSpec(**dict(values["pooling"], layers=layers))
         values["devices"] = tuple(values["devices"])
+        if values["http"] is not None:
+            values["http"] = HttpSpec(**values["http"])
         return cls(**values)
 
     @property

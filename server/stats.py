@@ -5,10 +5,19 @@ Pure: ``now`` is passed in, in seconds on any steady clock.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict, deque
 from typing import Any, Deque, Dict, Mapping
 
-__all__ = ["Statistics"]
+from bert_serving.server.histograms import BATCH_ROWS, SECONDS, Histogram
+
+__all__ = ["STAGES", "Statistics"]
+
+#: Seconds of a request from its acceptance until it was tokenized, and until its first batch was
+#: sent to a worker; from then until the last one was computed; and from acceptance until then.
+STAGES = ("tokenize", "queue", "compute", "total")
+#: Seconds after which what was computed counts a third in the rate of rows.
+RATE_MEMORY = 5.0
 
 #: Clients of which the numbers are kept one by one; older ones are only summed up.
 MAX_CLIENTS = 500
@@ -30,6 +39,11 @@ class Statistics:
         self._last_request = now
         self._counts: "Counter[str]" = Counter()
         self._errors: "Counter[str]" = Counter()
+        self._batches_of: "Counter[str]" = Counter()  # by worker
+        self._batch_rows = Histogram(BATCH_ROWS)
+        self._stages = {name: Histogram(SECONDS) for name in STAGES}
+        self._recent_rows = 0.0  # computed rows, the older the less
+        self._recent_at = now
 
     def count_command(self, client: bytes) -> None:
         """A command came, such as SHOW_CONFIG."""
@@ -49,6 +63,10 @@ class Statistics:
         if len(self._last_seen) > MAX_CLIENTS:
             self._last_seen.popitem(last=False)
 
+    def count_cancelled(self) -> None:
+        """A client no longer wanted an open request."""
+        self._counts["cancelled"] += 1
+
     def count_error(self, kind: str) -> None:
         """A request ended in an error of this kind."""
         self._errors[kind] += 1
@@ -59,6 +77,27 @@ class Statistics:
         self._counts["batch_rows"] += rows
         self._counts["tokens"] += tokens
         self._counts["padded_tokens"] += padded_tokens
+        self._batch_rows.observe(rows)
+
+    def count_done(self, worker: str) -> None:
+        """A worker has computed a batch."""
+        self._batches_of[worker] += 1
+
+    def count_stage(self, stage: str, seconds: float) -> None:
+        """A request was through one of the ``STAGES``."""
+        self._stages[stage].observe(seconds)
+
+    def count_rows_done(self, rows: int, now: float) -> None:
+        """So many rows' requests are completed."""
+        self._recent_rows = self._decayed(now) + rows
+        self._recent_at = now
+
+    def rows_per_second(self, now: float) -> float:
+        """At what rate rows were completed lately."""
+        return self._decayed(now) / RATE_MEMORY
+
+    def _decayed(self, now: float) -> float:
+        return self._recent_rows * math.exp((self._recent_at - now) / RATE_MEMORY)
 
     def report(self, now: float) -> Dict[str, Any]:
         """1.10's keys, and those that this server adds."""
@@ -85,9 +124,21 @@ class Statistics:
             avg_rows_per_batch=counts["batch_rows"] / max(1, counts["batches"]),
             num_token=counts["tokens"],
             padding_share=1 - counts["tokens"] / padded if padded else 0.0,
+            num_cancelled=counts["cancelled"],
             num_error=dict(self._errors),
+            histograms=dict(
+                {"stage_%s_seconds" % name: one.report() for name, one in self._stages.items()},
+                batch_rows=self._batch_rows.report(),
+            ),
         )
         return report
+
+    def workers(self, running: Mapping[str, int]) -> Dict[str, Any]:
+        """Of each worker, by how many batches it holds: what it does and has computed."""
+        return {
+            name: {"state": "busy" if count else "idle", "batches": self._batches_of[name]}
+            for name, count in running.items()
+        }
 
     def _count_client(self, client: bytes) -> None:
         self._requests_of[client] = self._requests_of.get(client, 0) + 1

@@ -15,9 +15,12 @@ import zmq
 
 from bert_serving.client.protocol import PROTOCOL
 from bert_serving.client.version import __version__
+from bert_serving.server.open_requests import OpenRequests
+from bert_serving.server.scheduler import Scheduler
 from bert_serving.server.spec import Endpoints, ServiceSpec
+from bert_serving.server.stats import Statistics
 
-__all__ = ["describe_service"]
+__all__ = ["describe_service", "describe_work"]
 
 START_TIME = str(datetime.now())
 
@@ -49,3 +52,17 @@ def describe_service(
     if statistics is not None:
         answer["statistic"] = statistics
     return json.dumps(dict(spec.config, **answer)).encode("ascii")
+
+
+def describe_work(
+    statistics: Statistics, requests: OpenRequests, scheduler: Scheduler, now: float
+) -> Dict[str, Any]:
+    """What the service has done and does at the moment."""
+    running = {name.decode("ascii"): count for name, count in scheduler.running().items()}
+    return dict(
+        statistics.report(now),
+        num_open_request=len(requests),
+        num_open_row=requests.rows,
+        num_waiting_row=scheduler.waiting_rows,
+        workers=statistics.workers(running),
+    )

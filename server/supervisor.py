@@ -2,11 +2,13 @@
 
 The order of stopping, so that every request that was accepted is answered:
 
-1. the ventilator takes no new requests and finishes those it has, or answers them with an error
+1. the HTTP process, if there is one, says that it isn't ready any more, takes no new connections
+   and finishes the requests that it has;
+2. the ventilator takes no new requests and finishes those it has, or answers them with an error
    when the time for it is over;
-2. the sink sends the last reply;
-3. the processes are told to stop, one kind after the other, and killed if they don't;
-4. the sockets' directory is removed.
+3. the sink sends the last reply;
+4. the processes are told to stop, one kind after the other, and killed if they don't;
+5. the sockets' directory is removed.
 """
 
 from __future__ import annotations
@@ -40,9 +42,11 @@ EXIT_TIMEOUT = 3.0
 LAST_WORD_TIMEOUT = 0.5
 #: How often the processes are looked at.
 WATCH_MS = 100
-#: Seconds before a lost worker is replaced: doubled each time it dies young, up to the longest.
+#: Processes that are replaced when they die; nothing can go on without the others.
+REPLACED = ("worker", "http")
+#: Seconds before a lost process is replaced: doubled each time it dies young, up to the longest.
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0
-#: A worker that lived so many seconds starts again at the first.
+#: One that lived so many seconds starts again at the first.
 HEALTHY_AFTER = 60.0
 #: The longest path of a Unix socket, of which zmq wants one byte.
 MAX_SOCKET_PATH = 106
@@ -50,9 +54,11 @@ MAX_SOCKET_PATH = 106
 
 @dataclass
 class _Slot:
-    """A place for a worker, whoever fills it."""
+    """A place for a process that is replaced when it dies."""
 
-    number: int
+    role: str
+    name: str
+    device: int = -1
     generation: int = 0
     back_off: float = FIRST_BACK_OFF
     restart_at: Optional[float] = None
@@ -64,7 +70,10 @@ class Supervisor:
     def __init__(self, spec: ServiceSpec) -> None:
         self._spec = spec
         self._children: Dict[str, Child] = {}
-        self._slots = [_Slot(number) for number in range(spec.num_worker)]
+        slots = [_Slot("worker", "worker-%d" % n, gpu) for n, gpu in enumerate(spec.devices)]
+        if spec.http is not None:
+            slots.append(_Slot("http", "http"))
+        self._slots = {slot.name: slot for slot in slots}
         self._is_ready = False
         # Made here rather than in run(), for stop() may come before the thread has begun.
         self._wake_up_fd, self._stop_fd = os.pipe()
@@ -118,17 +127,16 @@ class Supervisor:
     def _start_all(self) -> None:
         for role in ("sink", "ventilator"):
             self._add(spawn(role, role, self._spec, self._endpoints))
-        for slot in self._slots:
-            self._start_worker(slot)
+        for slot in self._slots.values():
+            self._fill(slot)
 
     def _add(self, child: Child) -> None:
         self._children[child.identity] = child
 
-    def _start_worker(self, slot: _Slot) -> None:
+    def _fill(self, slot: _Slot) -> None:
         slot.restart_at = None
-        name = "worker-%d" % slot.number
-        device = self._spec.devices[slot.number]
-        self._add(spawn("worker", name, self._spec, self._endpoints, slot.generation, device))
+        generation, device = slot.generation, slot.device
+        self._add(spawn(slot.role, slot.name, self._spec, self._endpoints, generation, device))
 
     def _step(self, on_ready: Callable[[], None]) -> None:
         for child, event in self._wait(WATCH_MS):
@@ -174,7 +182,7 @@ class Supervisor:
         logger.error("%s failed: %s", child.name, message)
 
     def _watch(self) -> None:
-        """Replace workers that died; nothing can go on without the other processes."""
+        """Replace processes that died, or stop if it is one that nothing can go on without."""
         now = time.monotonic()
         for identity, child in list(self._children.items()):
             status = child.process.poll()
@@ -184,13 +192,13 @@ class Supervisor:
             if not self._is_ready:
                 self._raise_last_word(child)
                 raise StartupError(reason + " while it started")
-            if child.role != "worker":
+            if child.role not in REPLACED:
                 raise PipelineError(reason + "; the service stops")
             del self._children[identity]
-            self._lose_worker(child, reason, now)
-        for slot in self._slots:
+            self._lose(child, reason, now)
+        for slot in self._slots.values():
             if slot.restart_at is not None and slot.restart_at <= now:
-                self._start_worker(slot)
+                self._fill(slot)
 
     def _raise_last_word(self, child: Child) -> None:
         """A process that failed says why before it exits; its report may be read after that."""
@@ -200,8 +208,8 @@ class Supervisor:
                 if sender is child and event["event"] == "failed":
                     self._note_failed(child, event["message"])
 
-    def _lose_worker(self, child: Child, reason: str, now: float) -> None:
-        slot = self._slots[int(child.name.split("-")[1])]
+    def _lose(self, child: Child, reason: str, now: float) -> None:
+        slot = self._slots[child.name]
         lived = now - child.started
         slot.back_off = FIRST_BACK_OFF if lived > HEALTHY_AFTER else slot.back_off
         slot.generation += 1
@@ -209,7 +217,8 @@ class Supervisor:
         logger.error("%s; it is replaced in %.1f s", reason, slot.back_off)
         slot.back_off = min(slot.back_off * 2, LONGEST_BACK_OFF)
         child.close_input()
-        self._tell("ventilator", "worker_lost", worker=child.identity, reason=reason)
+        if child.role == "worker":
+            self._tell("ventilator", "worker_lost", worker=child.identity, reason=reason)
 
     # ------------------------------------------------------------------------------ stopping
 
@@ -220,10 +229,15 @@ class Supervisor:
                 self._control.send_multipart([child.identity.encode("ascii"), payload])
 
     def _drain(self) -> None:
-        """Steps 1 and 2 of the module's docstring, unless a second stop is asked for."""
+        """Steps 1 to 3 of the module's docstring, unless a second stop is asked for."""
         if not self._is_ready or self._stops_asked > 1:
             return
         logger.info("stopping: finishing what was accepted")
+        if any(child.role == "http" and child.is_ready for child in self._children.values()):
+            self._tell("http", "drain")
+            drained = self._await("http_drained", DRAIN_TIMEOUT, "http")
+            if drained is None and self._stops_asked < 2:
+                logger.warning("some HTTP requests were not answered in time")
         self._tell("ventilator", "drain", timeout=DRAIN_TIMEOUT)
         drained = self._await("drained", DRAIN_TIMEOUT + FLUSH_TIMEOUT)
         if drained is None:
@@ -232,12 +246,15 @@ class Supervisor:
         if self._await("flushed", FLUSH_TIMEOUT) is None and self._stops_asked < 2:
             logger.warning("some replies were not fetched in time")
 
-    def _await(self, name: str, seconds: float) -> Optional[Dict[str, Any]]:
-        """The event of that name; None if it doesn't come in time or isn't waited for."""
+    def _await(self, name: str, seconds: float, needed: str = "") -> Optional[Dict[str, Any]]:
+        """The event of that name; None if it doesn't come in time or isn't waited for, which it
+        isn't without ventilator and sink, and the role that is ``needed`` beside them.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._stops_asked < 2:
             if any(
-                child.role != "worker" and child.process.poll() is not None
+                (child.role not in REPLACED or child.role == needed)
+                and child.process.poll() is not None
                 for child in self._children.values()
             ):
                 return None
@@ -248,9 +265,9 @@ class Supervisor:
         return None
 
     def _end_all(self) -> None:
-        """Step 3, in the direction of a request: each process sends its last words to the next."""
+        """Step 4, in the direction of a request: each process sends its last words to the next."""
         patience = EXIT_TIMEOUT if self._stops_asked < 2 else 0.5
-        for role in ("ventilator", "worker", "sink"):
+        for role in ("http", "ventilator", "worker", "sink"):
             self._tell(role, "stop")
             children = [child for child in self._children.values() if child.role == role]
             for child in end(children, patience):

@@ -11,17 +11,17 @@ import math
 import time
 from collections import deque
 from itertools import islice
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import zmq
 
 from bert_serving.client import multipart, protocol
-from bert_serving.client.frames import decode_request, parse_texts
+from bert_serving.client.frames import decode_request
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
 from bert_serving.server.addresses import bind_tcp, is_loopback
 from bert_serving.server.batching import BatchLimits, pack
-from bert_serving.server.intake import Accepted, Chunk, Intake, InvalidText
+from bert_serving.server.intake import Chunk, Intake, InvalidText
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
     BatchMessage,
@@ -34,10 +34,12 @@ from bert_serving.server.messages import (
     RequestFailed,
     decode,
 )
+from bert_serving.server.open_requests import OpenRequests, Refusal
+from bert_serving.server.reception import Reception
 from bert_serving.server.scheduler import Scheduler
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.stats import Statistics
-from bert_serving.server.status import describe_service
+from bert_serving.server.status import describe_service, describe_work
 from bert_serving.server.tokenization import Tokenizer
 
 __all__ = ["Ventilator"]
@@ -82,11 +84,10 @@ class Ventilator:
         self._scheduler = Scheduler(
             limits, spec.priority_batch_size, split_tokens=spec.engine.split_tokens
         )
-        self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer), spec.show_tokens)
+        self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer))
         self._statistics = Statistics(time.monotonic())
-        self._accepted: Dict[int, Accepted] = {}
-        self._handles = 0
-        self._is_stopping = False
+        self._open = OpenRequests(self._statistics, spec.max_queue_rows, spec.max_queue_bytes)
+        self._reception = Reception(spec, self._statistics, self._open)
         self._drain_until: Optional[float] = None  # while the supervisor waits for "drained"
 
     def run(self) -> None:
@@ -120,7 +121,7 @@ class Ventilator:
         """Milliseconds after which there is something to do though nothing has come."""
         wake_at = self._scheduler.wake_at()
         if wake_at is None:
-            return TICK_MS if self._accepted or self._is_stopping else None
+            return TICK_MS if self._open or self._reception.is_closed else None
         # Rounded up: rounded down, it would look again and again within the last millisecond.
         return min(TICK_MS, max(0, math.ceil((wake_at - time.monotonic()) * 1000)))
 
@@ -137,12 +138,12 @@ class Ventilator:
         elif command["command"] == "drain":
             # Not unbound: that would cut the connections, and what is on its way lost in silence.
             # Requests get an error from now on.
-            self._is_stopping = True
+            self._reception.is_closed = True
             self._drain_until = time.monotonic() + command["timeout"]
 
     def _refuse_the_rest(self) -> None:
         """Answer what has come since the last look; what comes later finds nobody."""
-        self._is_stopping = True
+        self._reception.is_closed = True
         while self._requests.poll(0):
             self._read_requests()
 
@@ -150,11 +151,11 @@ class Ventilator:
         """Once everything that was accepted has ended, or its time is over, say so."""
         if self._drain_until is None:
             return
-        if self._accepted and time.monotonic() >= self._drain_until:
+        if self._open and time.monotonic() >= self._drain_until:
             message = "the server is stopping and had no time left for this request"
             self._perform(self._scheduler.fail_all(ErrorKind.SHUTTING_DOWN, message))
-        if not self._accepted:
-            self._link.report("drained", accepted=self._handles)
+        if not self._open:
+            self._link.report("drained", accepted=self._reception.accepted)
             self._drain_until = None
 
     # ---------------------------------------------------------------------------- requests
@@ -162,7 +163,7 @@ class Ventilator:
     def _read_requests(self) -> None:
         for frames in islice(multipart.received(self._requests), BURST):
             request: Optional[Request] = None
-            handles = self._handles
+            accepted = self._reception.accepted
             try:
                 request = decode_request(multipart.contents(frames))
                 self._take(request, frames[0])
@@ -171,52 +172,52 @@ class Ventilator:
             except Exception as error:
                 # A bug; but one request must not be the end for all.
                 logger.exception("a bug in taking a request")
-                self._own_up(request, self._handles if self._handles > handles else None, error)
+                self._own_up(request, self._reception.accepted > accepted, error)
 
-    def _own_up(self, request: Optional[Request], handle: Optional[int], error: Exception) -> None:
+    def _own_up(self, request: Optional[Request], is_accepted: bool, error: Exception) -> None:
         """Answer a request that a bug kept from being served, whether it was accepted or not."""
         message = "a bug of the server's: %s" % type(error).__name__
-        if handle in self._accepted:
+        if is_accepted and self._reception.accepted in self._open:
+            handle = self._reception.accepted
             self._schedule(work.Rejected(handle, ErrorKind.INTERNAL, message))
         elif request is not None:
-            self._fail(None, request.identity, request.request_id, ErrorKind.INTERNAL, message)
+            self._fail(None, request.name, ErrorKind.INTERNAL, message)
 
     def _refuse(self, error: MalformedMessage) -> None:
         self._statistics.count_error("malformed")
         logger.warning("refused a request of client %r that can't be read", error.identity)
         logger.debug("it can't be read because %s", error)  # which may quote a text
         if error.identity is not None and error.request_id is not None:
-            self._fail(None, error.identity, error.request_id, ErrorKind.BAD_REQUEST, str(error))
+            name = (error.identity, error.request_id)
+            self._fail(None, name, ErrorKind.BAD_REQUEST, str(error))
 
     def _fail(
-        self, handle: Optional[int], client: bytes, request_id: int, kind: str, message: str
+        self,
+        handle: Optional[int],
+        name: Tuple[bytes, int],
+        kind: str,
+        message: str,
+        retry_after: Optional[float] = None,
     ) -> None:
         self._statistics.count_error(kind)
-        failure = RequestFailed(handle, client, request_id, kind, message)
+        failure = RequestFailed(handle, *name, kind, message, retry_after)
         multipart.send(self._sink, failure.frames())
 
     def _take(self, request: Request, frame: zmq.Frame) -> None:
         if request.is_command:
             self._command(request, frame)
             return
-        if self._is_stopping:
-            message = "the server is stopping and takes no new requests"
-            self._fail(None, request.identity, request.request_id, ErrorKind.SHUTTING_DOWN, message)
+        try:
+            accepted = self._reception.take(request, time.monotonic())
+        except Refusal as error:
+            self._fail(None, request.name, error.kind, str(error), error.retry_after)
             return
-        texts, is_tokenized = parse_texts(request)
-        logger.debug(
-            "request %d of client %r: %d texts", request.request_id, request.identity, len(texts)
-        )
-        now = time.monotonic()
-        deadline = None if request.timeout is None else now + request.timeout
-        self._statistics.count_request(request.identity, len(texts), now)
-        self._handles += 1
-        accepted = Accepted(
-            self._handles, request, texts, is_tokenized, self._spec.engine.per_token
-        )
+        if accepted is None:
+            return
         # From here on the scheduler sees to it that the request ends.
-        self._accepted[accepted.handle] = accepted
-        self._schedule(work.Opened(accepted.handle, request.identity, len(texts), deadline))
+        rows, timeout = len(accepted.texts), request.timeout
+        deadline = None if timeout is None else accepted.accepted_at + timeout
+        self._schedule(work.Opened(accepted.handle, request.identity, rows, deadline))
         chunk = self._intake.start(accepted)
         if chunk is not None:
             self._add_chunk(chunk)
@@ -229,24 +230,28 @@ class Ventilator:
             else:
                 logger.warning("refused to stop for %s: only this machine may ask for it", peer)
             return
+        if request.payload == protocol.CANCEL:
+            handle = self._open.find(*request.name)
+            if handle is not None:
+                self._statistics.count_cancelled()
+                self._schedule(work.Cancelled(handle))
+            return
         self._statistics.count_command(request.identity)
         statistics = None
         if request.payload == protocol.SHOW_STATUS:
             now = time.monotonic()
-            statistics = self._statistics.report(now)
-            statistics["num_open_request"] = len(self._accepted)
-            statistics["num_waiting_row"] = self._scheduler.waiting_rows
+            statistics = describe_work(self._statistics, self._open, self._scheduler, now)
         info = describe_service(self._spec, self._endpoints, request.identity, statistics)
         multipart.send(self._sink, Info(request.identity, request.request_id, info).frames())
 
     def _add_chunk(self, chunk: Chunk) -> None:
-        accepted = self._accepted.get(chunk.handle)
+        accepted = self._open.get(chunk.handle)
         if accepted is None:
             return  # the request has ended meanwhile
         if chunk.error is not None:
             kind = ErrorKind.INTERNAL
             if isinstance(chunk.error, InvalidText):
-                kind = ErrorKind.BAD_REQUEST
+                kind = chunk.error.kind
             else:
                 logger.error("can't tokenize a request", exc_info=chunk.error)
             self._schedule(work.Rejected(chunk.handle, kind, str(chunk.error)))
@@ -254,9 +259,10 @@ class Ventilator:
         rows = accepted.add(chunk)
         self._intake.submit_next(accepted)
         if accepted.is_complete:
-            spec = self._spec
+            spec, now = self._spec, time.monotonic()
+            self._statistics.count_stage("tokenize", now - accepted.accepted_at)
             registered = accepted.registered(
-                spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length
+                spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length, now
             )
             multipart.send(self._sink, registered.frames())
         self._schedule(work.RowsReady(chunk.handle, rows))
@@ -270,6 +276,7 @@ class Ventilator:
             if isinstance(message, Ready):
                 self._schedule(work.WorkerJoined(worker, message.credits, message.streams))
             elif isinstance(message, Done):
+                self._statistics.count_done(worker.decode("ascii"))
                 self._schedule(work.WorkDone(worker, message.batch_id))
             elif isinstance(message, Broken):
                 self._schedule(work.WorkFailed(worker, message.batch_id, message.message))
@@ -291,18 +298,23 @@ class Ventilator:
                 # What follows comes last, for batches must leave in the order of their numbers.
                 pending.extend(self._dispatch(action))
                 continue
-            request = self._accepted.pop(action.handle).request
+            accepted = self._open.pop(action.handle)
             if isinstance(action, work.Failed):
-                self._fail(
-                    action.handle, request.identity, request.request_id, action.kind, action.message
-                )
+                name = accepted.request.name
+                self._fail(action.handle, name, action.kind, action.message)
+            elif isinstance(action, work.Completed):
+                self._open.note_completed(accepted, time.monotonic())
             elif isinstance(action, work.Forgotten):
                 multipart.send(self._sink, Dropped(action.handle).frames())
 
     def _dispatch(self, action: work.Dispatch) -> List[work.Action]:
         """Send a batch; returns what is to be done if that fails."""
         batch = action.batch
-        message = BatchMessage(batch.batch_id, *pack(batch.rows), action.alone)
+        handles, indices, lengths, features = pack(batch.rows)
+        poolings = self._open.note_sent(dict.fromkeys(handles.tolist()), time.monotonic())
+        message = BatchMessage(
+            batch.batch_id, handles, indices, lengths, features, action.alone, poolings
+        )
         rows = len(batch.rows)
         self._statistics.count_batch(rows, batch.tokens, batch.longest * rows)
         try:

@@ -13,6 +13,7 @@ from bert_serving.server.batching import BatchLimits, Row
 __all__ = [
     "Action",
     "Batch",
+    "Cancelled",
     "ClientGone",
     "Completed",
     "Dispatch",
@@ -102,12 +103,28 @@ class ClientGone:
 
 
 @dataclass(frozen=True)
+class Cancelled:
+    """The client no longer wants this request."""
+
+    handle: int
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed; deadlines may have."""
 
 
 Event = Union[
-    Opened, RowsReady, Rejected, WorkerJoined, WorkDone, WorkFailed, WorkerLost, ClientGone, Tick
+    Opened,
+    RowsReady,
+    Rejected,
+    WorkerJoined,
+    WorkDone,
+    WorkFailed,
+    WorkerLost,
+    ClientGone,
+    Cancelled,
+    Tick,
 ]
 
 

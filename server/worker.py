@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Tuple, Union
+import time
+from typing import List, Tuple, Union
 
 import numpy as np
 import zmq
 
 from bert_serving.client import multipart
 from bert_serving.server import engines
+from bert_serving.server.computing import compute_batch
 from bert_serving.server.engines import Engine, Features
-from bert_serving.server.errors import EngineError
 from bert_serving.server.link import Link
 from bert_serving.server.messages import BatchMessage, Broken, Done, Part, Ready, decode
-from bert_serving.server.spec import Endpoints, EngineSpec, ServiceSpec
+from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.streams import InPlace, Streams, open_streams
 
 __all__ = ["Worker"]
@@ -22,7 +23,7 @@ __all__ = ["Worker"]
 logger = logging.getLogger(__name__)
 
 #: Of a batch: its number and its vectors, or why there are none.
-Outcome = Union[Tuple[int, Part], Broken]
+Outcome = Union[Tuple[int, List[Part]], Broken]
 
 #: Shapes run once before the first batch, so that it finds the engine's memory laid out.
 WARM_UP = ((1, 8), (8, 16))
@@ -84,18 +85,20 @@ class Worker:
         self._sink.close()
 
     def _compute(self, batch: BatchMessage) -> Outcome:
-        features = Features(batch.features, batch.lengths)
+        began = time.monotonic()
+        spec = self._spec
         try:
-            vectors = compute(self._engine, features, self._spec.engine, batch.alone)
+            parts = compute_batch(self._engine, spec.engine, spec.pooling, batch, began)
         except Exception as error:
             logger.exception("batch %d failed", batch.batch_id)
             return Broken(batch.batch_id, "%s: %s" % (type(error).__name__, error))
         logger.debug(
-            "batch %d: %d rows, %d tokens", batch.batch_id, features.rows, features.tokens.shape[1]
+            "batch %d: %d rows, %d tokens",
+            batch.batch_id,
+            len(batch.lengths),
+            batch.features.shape[1],
         )
-        per_token = self._spec.engine.per_token
-        part = Part(batch.handles, batch.indices, batch.lengths, vectors, per_token)
-        return batch.batch_id, part
+        return batch.batch_id, parts
 
     def _hand_over(self) -> None:
         """Send the vectors to the sink, and tell the ventilator."""
@@ -103,25 +106,10 @@ class Worker:
             if isinstance(outcome, Broken):
                 multipart.send(self._ventilator, outcome.frames())
                 continue
-            batch_id, part = outcome
-            multipart.send(self._sink, part.frames(), lend=True)
+            batch_id, parts = outcome
+            for part in parts:
+                multipart.send(self._sink, part.frames(), lend=True)
             multipart.send(self._ventilator, Done(batch_id).frames())
-
-
-def compute(
-    engine: Engine, features: Features, spec: EngineSpec, is_alone: bool = True
-) -> np.ndarray:
-    """Vectors of a batch: [rows, dimension], or those of its tokens [tokens, dimension].
-
-    Raises EngineError if the engine returns another shape.
-    """
-    vectors = engine.encode(features, is_alone)
-    expected = (features.tokens.shape[1] if spec.per_token else features.rows, spec.dimension)
-    if vectors.shape != expected:
-        raise EngineError(
-            "the engine returned an array of shape %s, not %s" % (vectors.shape, expected)
-        )
-    return vectors
 
 
 def warm_up(engine: Engine, max_length: int) -> None:

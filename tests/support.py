@@ -33,6 +33,16 @@ def running(*flags: str) -> Iterator[BertServer]:
         yield server
 
 
+def http_flags() -> List[str]:
+    return ["-http_port", str(free_ports()[0])]
+
+
+def url_of(server: BertServer) -> str:
+    """Where a server that was started with ``http_flags()`` serves HTTP."""
+    assert server.spec.http is not None
+    return "http://127.0.0.1:%d" % server.spec.http.port
+
+
 def client_of(server: BertServer, **options: Any) -> BertClient:
     return BertClient(port=server.spec.port, port_out=server.spec.port_out, **options)
 

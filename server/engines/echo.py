@@ -1,5 +1,7 @@
 """An engine without a model: every text gets a vector computed from its token ids.
 
+A layer's hidden states are vectors of the tokens, each layer's different, as wide as the texts'.
+
 For tests of the plumbing and its benchmark: a vector tells which text it belongs to.
 """
 
@@ -10,6 +12,7 @@ from typing import Dict, Sequence
 import numpy as np
 
 from bert_serving.server.engines.base import Engine, Features
+from bert_serving.server.pooling import HiddenStates
 from bert_serving.server.spec import EngineSpec
 
 __all__ = ["DIMENSION", "EchoEngine", "echo_vector", "vocabulary"]
@@ -34,6 +37,15 @@ class EchoEngine(Engine):
         if not self._per_token:
             marks = np.add.reduceat(marks, features.starts) % PRIME
         return _spread(marks, self._dimension)
+
+    def hidden_states(
+        self, features: Features, layers: Sequence[int], pooled: bool, is_alone: bool = True
+    ) -> HiddenStates:
+        assert not pooled, "it has no pooler"
+        marks = _marks(features.tokens[0], features.positions)
+        return HiddenStates(
+            {layer: _spread((marks + layer + 1) % PRIME, self._dimension) for layer in layers}
+        )
 
     def close(self) -> None:
         """Nothing was loaded."""

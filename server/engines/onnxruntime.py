@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 import numpy as np
 
-from bert_serving.server.engines.base import GraphEngine
+from bert_serving.server.engines.base import GraphEngine, LoadedGraph
 from bert_serving.server.engines.prepacking import is_prepacked, prepacked
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
 
 __all__ = ["OnnxRuntimeEngine"]
 
-OUTPUT = "final_encodes"
 #: Measured: with less, single sentences take longer; with more, batches do, where cores are shared.
 SPIN_MICROSECONDS = "100"
 #: Fusions of ONNX Runtime whose kernels do a part of the work on one thread, or in an older way: an
@@ -26,11 +25,7 @@ MOST_STREAMS = 8
 
 
 class OnnxRuntimeEngine(GraphEngine):
-    """Runs the optimized graph in one session, and one or more for its streams."""
-
-    def __init__(self) -> None:
-        self._session: Any = None
-        self._idle: "SimpleQueue[Any]" = SimpleQueue()
+    """Runs each graph in one session, and one or more for its streams."""
 
     def fitted(self, spec: EngineSpec, device: int) -> Path:
         assert spec.graph is not None
@@ -41,24 +36,32 @@ class OnnxRuntimeEngine(GraphEngine):
 
     def most_streams(self, spec: EngineSpec, device: int) -> int:
         # Weights that every session has for itself would take too much memory.
-        shares_weights = spec.graph is not None and is_prepacked(Path(spec.graph))
-        return min(spec.threads, MOST_STREAMS) if device < 0 and shares_weights else 1
+        shares_weights = device < 0 and self._is_fitted(spec)
+        return min(spec.threads, MOST_STREAMS) if shares_weights else 1
 
-    def load(self, spec: EngineSpec, device: int) -> None:
-        self._session = _session(spec, spec.threads, device)
-        if device >= 0 and "CUDAExecutionProvider" not in self._session.get_providers():
+    def _open(self, spec: EngineSpec, device: int, output: str) -> LoadedGraph:
+        return _Sessions(spec, device)
+
+    def _is_fitted(self, spec: EngineSpec) -> bool:
+        return spec.graph is not None and is_prepacked(Path(spec.graph))
+
+
+class _Sessions(LoadedGraph):
+    """One for all threads, and for streams one each, or one for all that computes on the caller's
+    thread.
+    """
+
+    def __init__(self, spec: EngineSpec, device: int) -> None:
+        self._whole = _session(spec, spec.threads, device)
+        if device >= 0 and "CUDAExecutionProvider" not in self._whole.get_providers():
             raise EngineError(
                 "ONNX Runtime can't use GPU %d; check its CUDA libraries, or use -cpu" % device
             )
-        self._per_token = spec.per_token
-        self._inputs = {node.name for node in self._session.get_inputs()}
-        if spec.streams > 1:
-            self._open_streams(spec, device)
-        else:
-            self._idle.put(self._session)
-
-    def _open_streams(self, spec: EngineSpec, device: int) -> None:
-        """A session for each stream, or one for all if it computes on the caller's thread."""
+        self.inputs = {node.name for node in self._whole.get_inputs()}
+        self._idle: "SimpleQueue[Any]" = SimpleQueue()
+        if spec.streams == 1:
+            self._idle.put(self._whole)
+            return
         threads = spec.threads // spec.streams
         session = _session(spec, threads, device)
         for number in range(spec.streams):
@@ -66,17 +69,19 @@ class OnnxRuntimeEngine(GraphEngine):
                 session if threads == 1 or number == 0 else _session(spec, threads, device)
             )
 
-    def _run(self, feeds: Dict[str, np.ndarray], is_alone: bool) -> np.ndarray:
+    def run(
+        self, outputs: Sequence[str], feeds: Dict[str, np.ndarray], is_alone: bool
+    ) -> List[np.ndarray]:
         if is_alone:
-            return _vectors(self._session, feeds)
+            return _arrays(self._whole, outputs, feeds)
         session = self._idle.get()
         try:
-            return _vectors(session, feeds)
+            return _arrays(session, outputs, feeds)
         finally:
             self._idle.put(session)
 
     def close(self) -> None:
-        self._session, self._idle = None, SimpleQueue()
+        self._whole, self._idle = None, SimpleQueue()
 
 
 def _session(spec: EngineSpec, threads: int, device: int) -> Any:
@@ -97,12 +102,12 @@ def _session(spec: EngineSpec, threads: int, device: int) -> Any:
         ) from error
 
 
-def _vectors(session: Any, feeds: Dict[str, np.ndarray]) -> np.ndarray:
+def _arrays(session: Any, outputs: Sequence[str], feeds: Dict[str, np.ndarray]) -> List[np.ndarray]:
     try:
-        vectors: np.ndarray = session.run([OUTPUT], feeds)[0]
+        arrays: List[np.ndarray] = session.run(list(outputs), feeds)
     except Exception as error:  # as above
         raise EngineError("ONNX Runtime failed: %s" % error) from error
-    return vectors
+    return arrays
 
 
 def _import() -> Any:

@@ -1,4 +1,4 @@
-"""TensorFlow 1.15 and 2.x, on the CPU or on an NVIDIA GPU: a frozen graph in one session."""
+"""TensorFlow 1.15 and 2.x, on the CPU or on an NVIDIA GPU: frozen graphs, each in one session."""
 
 from __future__ import annotations
 
@@ -11,59 +11,62 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
 
 from bert_serving.server.devices import cuda_name
-from bert_serving.server.engines.base import GraphEngine
+from bert_serving.server.engines.base import GraphEngine, LoadedGraph
 from bert_serving.server.errors import EngineError
 from bert_serving.server.spec import EngineSpec
 
 __all__ = ["TensorFlowEngine"]
 
-OUTPUT = "final_encodes"
-
 
 class TensorFlowEngine(GraphEngine):
-    """Runs the optimized graph through the API that TensorFlow 1.15 and 2.x share."""
+    """Runs optimized graphs through the API that TensorFlow 1.15 and 2.x share."""
 
-    _session: Optional[Any] = None
-
-    def load(self, spec: EngineSpec, device: int) -> None:
-        assert spec.graph is not None
+    def _open(self, spec: EngineSpec, device: int, output: str) -> LoadedGraph:
         with _silence():
-            tensorflow = _import(device, spec.xla)
-            self._tf = tensorflow.compat.v1
-            graph = _read(self._tf, Path(spec.graph))
-            self._session = self._tf.Session(graph=graph, config=_settings(self._tf, spec, device))
-            if device >= 0 and not _has_gpu(self._session):
-                raise EngineError(
-                    "TensorFlow %s can't use GPU %d; check that the CUDA libraries that it was "
-                    "built for are installed, or use -cpu" % (tensorflow.__version__, device)
-                )
-        self._per_token = spec.per_token
-        self._inputs = [
+            return _Session(_import(device, spec.xla), spec, device, output)
+
+
+class _Session(LoadedGraph):
+    """A graph in a session of its own."""
+
+    def __init__(self, tensorflow: Any, spec: EngineSpec, device: int, output: str) -> None:
+        assert spec.graph is not None
+        self._tf = tensorflow.compat.v1
+        self._graph = _read(self._tf, Path(spec.graph), output)
+        self._session = self._tf.Session(
+            graph=self._graph, config=_settings(self._tf, spec, device)
+        )
+        if device >= 0 and not _has_gpu(self._session):
+            self._session.close()
+            raise EngineError(
+                "TensorFlow %s can't use GPU %d; check that the CUDA libraries that it was "
+                "built for are installed, or use -cpu" % (tensorflow.__version__, device)
+            )
+        self.inputs = [
             operation.name
-            for operation in graph.get_operations()
+            for operation in self._graph.get_operations()
             if operation.type == "Placeholder"
         ]
-        self._output = _tensor(graph, OUTPUT)
 
-    def _run(self, feeds: Dict[str, np.ndarray], is_alone: bool) -> np.ndarray:
-        assert self._session is not None
+    def run(
+        self, outputs: Sequence[str], feeds: Dict[str, np.ndarray], is_alone: bool
+    ) -> List[np.ndarray]:
+        fetched = [_tensor(self._graph, name) for name in outputs]
         fed = {name + ":0": array for name, array in feeds.items()}
         try:
-            vectors: np.ndarray = self._session.run(self._output, fed)
+            arrays: List[np.ndarray] = self._session.run(fetched, fed)
         except self._tf.errors.OpError as error:
             message = " ".join(str(error).split())  # of many lines
             raise EngineError("TensorFlow failed: %s" % message) from error
-        return vectors
+        return arrays
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self._session.close()
 
 
 @contextmanager
@@ -121,7 +124,7 @@ def _import(device: int, xla: bool) -> Any:
     return tensorflow
 
 
-def _read(tf: Any, path: Path) -> Any:
+def _read(tf: Any, path: Path, output: str) -> Any:
     from google.protobuf.message import DecodeError
 
     definition, graph = tf.GraphDef(), tf.Graph()
@@ -129,7 +132,7 @@ def _read(tf: Any, path: Path) -> Any:
         definition.ParseFromString(path.read_bytes())
         with graph.as_default():
             tf.import_graph_def(definition, name="")
-        _tensor(graph, OUTPUT)
+        _tensor(graph, output)
     except (OSError, DecodeError, ValueError, KeyError, tf.errors.OpError) as error:
         raise EngineError(
             "TensorFlow can't load %s: %s. If the file is damaged, remove its directory, and it is "

@@ -18,12 +18,12 @@ from support import client_of, port_flags, running
 from bert_serving.graph_opt import cache
 from bert_serving.graph_opt.sources import read_model
 from bert_serving.server import engines
+from bert_serving.server.computing import compute
 from bert_serving.server.engines import Engine, Features
 from bert_serving.server.errors import StartupError
 from bert_serving.server.helper import get_args_parser
 from bert_serving.server.planning import plan_model
 from bert_serving.server.spec import EngineSpec
-from bert_serving.server.worker import compute
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TF1 = GOLDEN / "tf1-tiny"

@@ -20,8 +20,9 @@ from bert_serving.benchmarks.load import OpenLoad, open_loop
 from bert_serving.benchmarks.startup import free_ports
 from bert_serving.benchmarks.wire import Target
 from bert_serving.benchmarks.workloads import Batch
-from bert_serving.client.frames import decode_request, error_frames, info_frames, vectors_frames
+from bert_serving.client.frames import decode_request
 from bert_serving.client.protocol import SHOW_CONFIG, Request
+from bert_serving.client.reply_frames import error_frames, info_frames, vectors_frames
 from bert_serving.server import BertServer
 
 BATCHES = [Batch(["text %d" % number] * 2, tokens=20 + number) for number in range(5)]

@@ -114,7 +114,10 @@ def any_frames(random: Random, identity: bytes, number: int) -> List[bytes]:
         b"%d" % rows,
     ]
     if random.random() < 0.3:
-        header = {"timeout": random.choice([1e-9, 1e999, 10**400, "1", None, [1]])}
+        keys = ["timeout", "again", "pooling_strategy", "pooling_layer", "normalize", "truncate"]
+        keys += ["dtype", "pairs", "tokens", "offsets", "stream", "other"]
+        values = [1e-9, 1e999, 10**400, "1", None, [1], True, False, "NONE", "left", "float16", -2]
+        header = {random.choice(keys): random.choice(values) for _ in range(random.randrange(3))}
         frames.append(json.dumps(header).encode("ascii"))
     return frames[: random.randrange(1, 6)] if random.random() < 0.1 else frames
 

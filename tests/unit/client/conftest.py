@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set
 
 import numpy as np
 import pytest
 import zmq
 
 from bert_serving.client import BertClient, __version__
-from bert_serving.client.frames import decode_request, info_frames, parse_texts, vectors_frames
-from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Request, topic_of
+from bert_serving.client.frames import decode_request, parse_texts
+from bert_serving.client.protocol import (
+    CANCEL,
+    SHOW_CONFIG,
+    SHOW_STATUS,
+    Details,
+    ErrorKind,
+    Part,
+    Request,
+    Timings,
+    topic_of,
+)
+from bert_serving.client.reply_frames import error_frames, info_frames, vectors_frames
 
 JOIN_SECONDS = 10.0
 Frames = List[bytes]
@@ -24,9 +35,19 @@ CONFIG = {
     "bert_serving_version": __version__,
     "protocol": 2,
     "max_seq_len": 25,
+    "max_length": 25,
     "show_tokens_to_client": False,
 }
-CONFIG_1_10 = {"server_version": "1.10.0", "max_seq_len": 25, "show_tokens_to_client": False}
+CONFIG_1_10 = {
+    "server_version": "1.10.0",
+    "max_seq_len": 25,
+    "show_tokens_to_client": False,
+    "pooling_strategy": 2,
+    "pooling_layer": [-2],
+}
+TIMINGS = Timings(0.25, 0.5, 0.75, 1.5)
+#: How many words of a text the server takes.
+MAX_WORDS = 25
 
 
 def vector_of(text: Any) -> List[float]:
@@ -39,9 +60,75 @@ def vectors_of(texts: Iterable[Any]) -> np.ndarray:
     return np.array([vector_of(text) for text in texts], dtype=np.float32)
 
 
-def vectors_reply(request: Request, tokens: Optional[bytes] = None) -> Frames:
+def words_of(text: Any) -> List[str]:
+    """The tokens of this server."""
+    if isinstance(text, str):
+        return text.split()
+    return [word for one in text for word in one.split()]
+
+
+def offsets_of(text: str) -> List[List[int]]:
+    spans, start = [], 0
+    for word in text.split():
+        start = text.index(word, start)
+        spans.append([start, start + len(word)])
+        start += len(word)
+    return spans
+
+
+def vectors_reply(
+    request: Request,
+    tokens: Optional[bytes] = None,
+    rows: Optional[List[int]] = None,
+    is_last: bool = True,
+) -> Frames:
+    """The reply to an encode request, of protocol 2 if it is; a part if ``rows`` are named."""
     texts, _ = parse_texts(request)
-    return vectors_frames(request.identity, request.request_id, vectors_of(texts), tokens)
+    options = request.options
+    chosen = list(range(len(texts))) if rows is None else rows
+    mine = [texts[row] for row in chosen]
+    array = vectors_of(mine)
+    details = offsets = None
+    if options is not None:
+        array = array.astype(options.dtype)
+        if tokens is None and options.tokens:
+            tokens = json.dumps([words_of(text) for text in mine]).encode()
+        cut = tuple(row for row in chosen if len(words_of(texts[row])) > MAX_WORDS)
+        details = Details(sum(len(words_of(text)) for text in texts), cut, TIMINGS)
+        if options.offsets:
+            offsets = json.dumps([offsets_of(text) for text in mine]).encode()
+    part = None if rows is None else Part(rows, is_last)
+    return vectors_frames(
+        request.identity, request.request_id, array, tokens, details, part, offsets
+    )
+
+
+def stream_reply(request: Request, size: int = 2) -> List[Frames]:
+    """All parts of a stream, of ``size`` rows each."""
+    starts = range(0, request.rows, size)
+    return [
+        vectors_reply(
+            request,
+            None,
+            list(range(start, min(start + size, request.rows))),
+            start + size >= request.rows,
+        )
+        for start in starts
+    ]
+
+
+def well_behaved(request: Request) -> List[Frames]:
+    """What a server answers texts with."""
+    options = request.options
+    if options is None or not options.stream:
+        if options is not None and options.truncate is False:
+            texts, _ = parse_texts(request)
+            for row, text in enumerate(texts):
+                if len(words_of(text)) > MAX_WORDS:
+                    where = (request.identity, request.request_id)
+                    return [error_frames(*where, ErrorKind.TOO_LONG, "texts[%d] is" % row)]
+        return [vectors_reply(request)]
+    return stream_reply(request)
 
 
 class Script:
@@ -50,15 +137,18 @@ class Script:
     def __init__(self, config: Optional[Dict[str, Any]] = None, is_1_10: bool = False) -> None:
         self.config = dict(config or (CONFIG_1_10 if is_1_10 else CONFIG))
         self.is_1_10 = is_1_10
+        self.answers_commands = True
         self.info: Optional[bytes] = None  # instead of the configuration
-        self.texts: Answer = lambda request: [vectors_reply(request)]
+        self.texts: Answer = well_behaved
 
     def __call__(self, request: Request) -> Iterable[Frames]:
         if request.payload in (SHOW_CONFIG, SHOW_STATUS):
             info = json.dumps(dict(self.config, asked=request.payload.decode())).encode()
             answers: Iterable[Frames] = [
                 info_frames(request.identity, request.request_id, self.info or info)
-            ]
+            ] * self.answers_commands
+        elif request.payload == CANCEL:
+            answers = []
         else:
             answers = self.texts(request)
         for frames in answers:
@@ -76,20 +166,43 @@ class FakeServer:
         self.requests: List[Frames] = []
         self._changed = threading.Condition()
         self._failure: Optional[BaseException] = None
+        self._host = "tcp://[%s]" % host if ":" in host else "tcp://%s" % host
+        self.port = self.port_out = 0
+        self._thread: Optional[threading.Thread] = None
+        self.start()
+
+    def start(self) -> None:
+        """Listen, on the same ports as before."""
+        # A context of its own: its end waits until the ports are free.
         self._context = zmq.Context()
-        self._pull = self._open(zmq.PULL)
-        self._xpub = self._open(zmq.XPUB)
-        bind = "tcp://[%s]" % host if ":" in host else "tcp://%s" % host
-        self.port = self._pull.bind_to_random_port(bind)
-        self.port_out = self._xpub.bind_to_random_port(bind)
         self._stopped = self._open(zmq.PAIR)
         self._stopped.bind("inproc://stop")
         self._stopper = self._open(zmq.PAIR)
         self._stopper.connect("inproc://stop")
+        self._pull = self._open(zmq.PULL)
+        self._xpub = self._open(zmq.XPUB)
+        self.port = self._bind(self._pull, self.port)
+        self.port_out = self._bind(self._xpub, self.port_out)
         self._subscribed: Dict[bytes, bool] = {}
         self._held: Dict[bytes, List[Frames]] = {}
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def _bind(self, socket: Any, port: int) -> int:
+        if not port:
+            return int(socket.bind_to_random_port(self._host))
+        socket.bind("%s:%d" % (self._host, port))
+        return port
+
+    def kill(self) -> None:
+        """Stop listening; what was received and not answered is lost."""
+        if self._thread is None:
+            return
+        self._stopper.send(b"")
+        self._thread.join(JOIN_SECONDS)
+        assert not self._thread.is_alive()
+        self._thread = None
+        self._context.destroy(linger=0)
 
     def _open(self, kind: int) -> Any:
         socket = self._context.socket(kind)
@@ -133,20 +246,33 @@ class FakeServer:
     @property
     def texts(self) -> List[Any]:
         """The texts of the requests so far, commands left out."""
+        return [json.loads(frames[1]) for frames in self.requests if frames[1][:1] == b"["]
+
+    @property
+    def headers(self) -> List[Any]:
+        """The headers of the requests so far, commands left out; None: protocol 1."""
         return [
-            json.loads(frames[1]) for frames in self.requests if not frames[1].startswith(b"SHOW_")
+            json.loads(frames[4]) if len(frames) > 4 else None
+            for frames in self.requests
+            if frames[1][:1] == b"["
         ]
+
+    @property
+    def cancelled(self) -> List[int]:
+        """The ids of requests that were cancelled."""
+        return [int(frames[2]) for frames in self.requests if frames[1] == CANCEL]
 
     def wait_for(self, count: int) -> None:
         """Wait until ``count`` encode requests have come."""
+        self.wait_until(lambda: len(self.texts) >= count)
+
+    def wait_until(self, condition: Callable[[], Any]) -> None:
+        """Wait until ``condition`` holds, which may change with every request."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.texts) >= count, JOIN_SECONDS)
+            assert self._changed.wait_for(condition, JOIN_SECONDS)
 
     def stop(self) -> None:
-        self._stopper.send(b"")
-        self._thread.join(JOIN_SECONDS)
-        assert not self._thread.is_alive()
-        self._context.destroy(linger=0)
+        self.kill()
         if self._failure is not None:
             raise self._failure
 
@@ -183,6 +309,12 @@ def vectors() -> Any:
 def answer() -> Any:
     """The reply to an encode request, as frames."""
     return vectors_reply
+
+
+@pytest.fixture
+def parts() -> Any:
+    """The replies to a request of a stream, as frames."""
+    return stream_reply
 
 
 @pytest.fixture
@@ -250,8 +382,13 @@ def in_thread() -> Iterator[Callable[..., Callable[[], Any]]]:
         assert not thread.is_alive()
 
 
+def our_threads() -> Set[threading.Thread]:
+    """All but the one that tqdm starts with its first bar."""
+    return {thread for thread in threading.enumerate() if thread.name != "tqdm_monitor"}
+
+
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
-    before = set(threading.enumerate())
+    before = our_threads()
     yield
-    assert set(threading.enumerate()) <= before
+    assert our_threads() <= before

@@ -16,8 +16,8 @@ from bert_serving.client import (
     RequestTimeout,
     Response,
 )
-from bert_serving.client.frames import error_frames
 from bert_serving.client.protocol import ErrorKind, topic_of
+from bert_serving.client.reply_frames import error_frames
 
 
 @pytest.fixture(params=["ours", "1.10"])
@@ -63,7 +63,8 @@ def test_fetch(client: Any, vectors: Any) -> None:
 
 
 def test_response_is_1_10s_named_tuple() -> None:
-    assert Response._fields == ("id", "embedding", "tokens")
+    assert Response._fields[:3] == ("id", "embedding", "tokens")
+    assert Response(1, [[0.5]], "") == (1, [[0.5]], "", None, (), None, None)
 
 
 def test_fetch_has_tokens(server: Any, connect: Any, answer: Any) -> None:
@@ -218,7 +219,7 @@ def test_slow_generator(server: Any, connect: Any) -> None:
 
 def test_window(server: Any, connect: Any, monkeypatch: Any) -> None:
     """A consumer that doesn't take results stops the sender."""
-    monkeypatch.setattr("bert_serving.client.client.ASYNC_WINDOW", 3)
+    monkeypatch.setattr("bert_serving.client.feeder.ASYNC_WINDOW", 3)
     client = connect(server)
     taken, most = 0, 0
     for _ in client.encode_async(batches(30)):

@@ -7,12 +7,14 @@ import pytest
 
 from bert_serving.client import ProtocolError, VersionMismatch, __version__
 from bert_serving.client.checks import (
+    check_pairs,
     check_texts,
     check_version,
     identity_bytes,
     limits_of,
-    protocol_of,
     warn_of_lengths,
+    warn_of_tokens,
+    warn_of_truncated,
 )
 
 MAJOR = __version__.split(".")[0]
@@ -59,6 +61,8 @@ def test_bad_texts(texts: Any, is_tokenized: bool, error: type, message: str) ->
         (["a"], None, False, "no max_seq_len"),
         (["a b"], 2, False, None),
         ([["a b c", "c"]], 2, True, None),
+        ([("a", "b c")], 2, False, "max_seq_len=2"),
+        ([("a", "b")], 2, False, None),
         (["a b c"], 0, False, None),
     ],
 )
@@ -66,10 +70,49 @@ def test_warnings_of_lengths(
     texts: Any, limit: Optional[int], is_tokenized: bool, message: Optional[str]
 ) -> None:
     if message is None:
-        warn_of_lengths(texts, limit, is_tokenized)
+        warn_of_lengths(texts, limit, is_tokenized, 1)
     else:
         with pytest.warns(UserWarning, match=message):
-            warn_of_lengths(texts, limit, is_tokenized)
+            warn_of_lengths(texts, limit, is_tokenized, 1)
+
+
+def test_good_pairs() -> None:
+    check_pairs([("a", "b"), ["c", "d e"]])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "error", "message"),
+    [
+        ([], ValueError, "pairs is an empty list"),
+        (("a", "b"), TypeError, "pairs must be a list, but is tuple"),
+        (["ab"], TypeError, r"pairs\[0\] must be a pair of str, but is str"),
+        ([("a", "b"), ("c",)], ValueError, r"pairs\[1\] must have 2 texts, but has 1"),
+        ([("a", 5)], TypeError, r"pairs\[0\]\[1\] must be a str, but is int"),
+        ([(" ", "b")], ValueError, r"pairs\[0\]\[0\] must have more in it than whitespace"),
+    ],
+)
+def test_bad_pairs(pairs: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        check_pairs(pairs)
+
+
+@pytest.mark.parametrize(
+    ("rows", "limit", "message"),
+    [
+        ((3,), 25, r"1 of the texts, in row 3, had more tokens than the server takes \(25\)"),
+        (tuple(range(9)), None, r"9 of the texts, in row 0, 1, 2, 3, 4, \.\.\., .* takes and were"),
+    ],
+)
+def test_warning_of_what_was_truncated(rows: Any, limit: Optional[int], message: str) -> None:
+    with pytest.warns(UserWarning, match=message) as caught:
+        warn_of_truncated(rows, limit, 1)
+    assert caught[0].filename == __file__
+
+
+def test_warning_of_tokens() -> None:
+    with pytest.warns(UserWarning, match="show_tokens_to_client") as caught:
+        warn_of_tokens(1)
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("version", ["1.10.0", "1.10.1", "1.10"])
@@ -99,13 +142,6 @@ def test_other_versions(config: Any) -> None:
     assert __version__ in str(caught.value)
 
 
-def test_protocol() -> None:
-    assert protocol_of({}) == 1
-    assert protocol_of({"protocol": 2}) == 2
-    with pytest.raises(ProtocolError, match="'two'"):
-        protocol_of({"protocol": "two"})
-
-
 def test_limits() -> None:
     assert limits_of({"max_seq_len": 25, "show_tokens_to_client": True}) == (25, True)
     assert limits_of({"max_seq_len": None, "show_tokens_to_client": False}) == (None, False)
@@ -128,4 +164,5 @@ def test_identity() -> None:
 def test_no_warning_leaks() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_lengths(["a"], 25, False)
+        warn_of_lengths(["a"], 25, False, 1)
+        warn_of_truncated((), 25, 1)

@@ -135,3 +135,17 @@ def test_failing_constructor_closes_the_others(make_pool: Any, monkeypatch: Any)
 def test_at_least_one(make_pool: Any) -> None:
     with pytest.raises(ValueError, match="max_concurrency"):
         make_pool(0)
+
+
+def test_a_pool_lends_a_client_to_a_stream(make_pool: Any, server: Any) -> None:
+    pool = make_pool(1)
+    stream = pool.encode(["a", "b", "c"], stream=True, dtype="float16")
+    next(stream)
+    assert pool.available_bc == []
+    assert [rows.tolist() for rows, _ in stream] == [[2]]
+    assert len(pool.available_bc) == 1
+    pool.encode(["a"], stream=True).close()
+    assert len(pool.available_bc) == 1
+    with pytest.raises(ValueError, match="empty list"):
+        pool.encode([], stream=True)
+    assert len(pool.available_bc) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -28,8 +27,8 @@ from bert_serving.client import (
     WorkerFailed,
     __version__,
 )
-from bert_serving.client.frames import error_frames, info_frames
 from bert_serving.client.protocol import ErrorKind, topic_of
+from bert_serving.client.reply_frames import error_frames, info_frames
 
 
 @pytest.fixture(params=["ours", "1.10"])
@@ -113,7 +112,7 @@ def test_no_server() -> None:
 
 
 def test_no_server_and_no_timeout(monkeypatch: Any) -> None:
-    monkeypatch.setattr("bert_serving.client.client.CONNECT_TIMEOUT_MS", 100)
+    monkeypatch.setattr("bert_serving.client.base.CONNECT_TIMEOUT_MS", 100)
     port, port_out = free_ports()
     with pytest.raises(RequestTimeout, match="100 ms"):
         BertClient("127.0.0.1", port, port_out)
@@ -205,16 +204,15 @@ def test_deadline_is_sent_to_our_server_only(make_server: Any, connect: Any) -> 
     connect(ours, timeout=2500).encode(["a"])
     connect(ours, timeout=-1).encode(["a"])
     connect(old, timeout=2500).encode(["a"])
-    assert json.loads(ours.requests[1][4]) == {"timeout": 2.5}
-    assert len(ours.requests[3]) == 4
-    assert len(old.requests[1]) == 4
+    assert ours.headers == [{"timeout": 2.5}, {}]
+    assert old.headers == [None]
 
 
 def test_non_blocking_sends_no_deadline(server: Any, connect: Any) -> None:
     client = connect(server, timeout=2500)
     assert client.encode(["a"], blocking=False) is None
     client.fetch_all()
-    assert len(server.requests[1]) == 4
+    assert server.headers == [{}]
 
 
 def test_show_tokens(either_server: Any, connect: Any, answer: Any, vectors: Any) -> None:
@@ -227,15 +225,16 @@ def test_show_tokens(either_server: Any, connect: Any, answer: Any, vectors: Any
     assert isinstance(client.encode(["a"]), np.ndarray)
 
 
-def test_warns_if_tokens_are_not_there(server: Any, connect: Any) -> None:
-    client = connect(server)
+def test_warns_if_tokens_are_not_there(make_server: Any, connect: Any) -> None:
+    client = connect(make_server(is_1_10=True))
     with pytest.warns(UserWarning, match="show_tokens_to_client") as caught:
         result = client.encode(["a"], show_tokens=True)
     assert isinstance(result, np.ndarray)
     assert caught[0].filename == __file__
 
 
-def test_warns_of_lengths(server: Any, connect: Any) -> None:
+def test_warns_of_lengths_that_1_10_does_not_tell(make_server: Any, connect: Any) -> None:
+    server = make_server(is_1_10=True)
     server.script.config["max_seq_len"] = 2
     client = connect(server)
     client.encode(["a b"])

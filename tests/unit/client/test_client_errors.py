@@ -9,6 +9,8 @@ from bert_serving.client.protocol import ErrorKind
 
 KINDS = {
     ErrorKind.BAD_REQUEST: errors.BadRequest,
+    ErrorKind.TOO_LONG: errors.TextTooLong,
+    ErrorKind.OVERLOADED: errors.Overloaded,
     ErrorKind.DEADLINE: errors.DeadlineExceeded,
     ErrorKind.SHUTTING_DOWN: errors.ShuttingDown,
     ErrorKind.WORKER_FAILED: errors.WorkerFailed,
@@ -23,12 +25,15 @@ def test_all() -> None:
         "RequestTimeout",
         "ProtocolError",
         "VersionMismatch",
+        "NotSupported",
         "ClientClosed",
         "ClientForked",
         "PoolExhausted",
         "ServerError",
         "BadRequest",
+        "TextTooLong",
         "DeadlineExceeded",
+        "Overloaded",
         "ShuttingDown",
         "WorkerFailed",
         "InternalError",
@@ -49,6 +54,14 @@ def test_server_error(kind: str) -> None:
     assert type(error) is KINDS[kind]
     assert error.kind == kind
     assert str(error) == "what happened"
+
+
+def test_when_to_ask_again() -> None:
+    error = errors.server_error(ErrorKind.OVERLOADED, "too much", 1.5)
+    assert isinstance(error, errors.Overloaded)
+    assert error.retry_after == 1.5
+    assert pickle.loads(pickle.dumps(error)).retry_after == 1.5
+    assert errors.Overloaded("too much").retry_after is None
 
 
 def test_unknown_kind() -> None:
@@ -73,6 +86,8 @@ def test_errors_can_be_pickled(kind: str) -> None:
         (errors.RequestTimeout, TimeoutError),
         (errors.DeadlineExceeded, TimeoutError),
         (errors.BadRequest, ValueError),
+        (errors.TextTooLong, errors.BadRequest),
+        (errors.NotSupported, ValueError),
         (errors.VersionMismatch, AttributeError),
         (errors.PoolExhausted, RuntimeError),
         (errors.ConnectionFailed, ConnectionError),

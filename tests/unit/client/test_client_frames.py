@@ -4,37 +4,24 @@ import contextlib
 import json
 from typing import Any, List, Optional
 
-import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bert_serving.client import frames as frames_module
 from bert_serving.client.frames import (
-    decode_reply,
     decode_request,
     encode_request,
     encode_texts,
-    error_frames,
-    info_frames,
     parse_texts,
-    vectors_frames,
+    read_digits,
 )
-from bert_serving.client.protocol import (
-    ErrorKind,
-    ErrorReply,
-    InfoReply,
-    MalformedMessage,
-    Request,
-    VectorsReply,
-    identity_of,
-    topic_of,
-)
+from bert_serving.client.options import Options
+from bert_serving.client.protocol import MalformedMessage, Request
 
 identities = st.binary(min_size=1, max_size=254).filter(lambda identity: b"\0" not in identity)
 request_ids = st.integers(0, 2**64 - 1)
 any_text = st.text(st.characters())  # surrogates included
-kinds = st.sampled_from([v for k, v in vars(ErrorKind).items() if not k.startswith("_")])
 timeouts = st.floats(min_value=1e-3, max_value=1e9)
 
 
@@ -44,11 +31,7 @@ def test_all() -> None:
         "decode_request",
         "encode_texts",
         "parse_texts",
-        "dtype_name",
-        "vectors_frames",
-        "info_frames",
-        "error_frames",
-        "decode_reply",
+        "read_digits",
     ]
 
 
@@ -59,8 +42,8 @@ def test_all() -> None:
 def test_request_round_trip(
     identity: bytes, payload: bytes, request_id: int, rows: int, timeout: Optional[float]
 ) -> None:
-    header = {} if timeout is None else {"timeout": timeout}
-    request = Request(identity, payload, request_id, rows, header)
+    options = None if timeout is None else Options(timeout=timeout)
+    request = Request(identity, payload, request_id, rows, options)
     frames = encode_request(request)
     assert len(frames) == (4 if timeout is None else 5)
     decoded = decode_request([memoryview(frame) for frame in frames])
@@ -77,6 +60,32 @@ def test_texts_round_trip(texts: Any) -> None:
     assert parse_texts(request) == (texts, isinstance(texts[0], list))
 
 
+@given(
+    st.lists(
+        st.lists(any_text, min_size=2, max_size=2),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_pairs_round_trip(pairs: Any) -> None:
+    request = Request(b"me", encode_texts(pairs), 1, len(pairs), Options(pairs=True))
+    assert parse_texts(request) == (pairs, False)
+
+
+def test_an_empty_header() -> None:
+    request = Request(b"me", b'["a"]', 1, 1, Options())
+    frames = encode_request(request)
+    assert frames[4] == b"{}"
+    assert decode_request(frames) == request
+    assert decode_request([*frames[:4], b" { } "]) == request
+
+
+def test_digits() -> None:
+    assert read_digits(b"18446744073709551615", "id", b"me", None) == 2**64 - 1
+    with pytest.raises(MalformedMessage, match="the id must be"):
+        read_digits(b"\xd9\xa3", "id", b"me", None)
+
+
 def test_request_of_1_10() -> None:
     frames = [b"me", b'["First do it"]', b"7", b"1"]
     request = decode_request(frames)
@@ -87,7 +96,13 @@ def test_request_of_1_10() -> None:
 
 @pytest.mark.parametrize(
     ("payload", "is_command"),
-    [(b"SHOW_CONFIG", True), (b"SHOW_STATUS", True), (b"TERMINATION", True), (b'["X"]', False)],
+    [
+        (b"SHOW_CONFIG", True),
+        (b"SHOW_STATUS", True),
+        (b"TERMINATION", True),
+        (b"CANCEL", True),
+        (b'["X"]', False),
+    ],
 )
 def test_commands(payload: bytes, is_command: bool) -> None:
     assert Request(b"me", payload, 1).is_command is is_command
@@ -118,6 +133,7 @@ def test_commands(payload: bytes, is_command: bool) -> None:
         ([b"me", b"[]", b"7", b"1", b'{"timeout":true}'], "positive .* is True", b"me", 7),
         ([b"me", b"[]", b"7", b"1", b'{"timeout":NaN}'], "positive .* is nan", b"me", 7),
         ([b"me", b"[]", b"7", b"1", b'{"timeout":"1"}'], "positive .* is '1'", b"me", 7),
+        ([b"me", b"[]", b"7", b"1", b'{"strem":true}'], "key 'strem' is not known", b"me", 7),
     ],
 )
 def test_malformed_requests(
@@ -149,136 +165,23 @@ def test_malformed_texts(payload: bytes, rows: int, message: str) -> None:
     assert (caught.value.identity, caught.value.request_id) == (b"me", 7)
 
 
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b'["a"]', "text 0 must be a pair, a list of two strings, but is str"),
+        (b'[["a"]]', "text 0 must be a pair, .* has 1 elements, of which 1 are"),
+        (b'[["a",5]]', "text 0 must be a pair, .* has 2 elements, of which 1 are"),
+    ],
+)
+def test_malformed_pairs(payload: bytes, message: str) -> None:
+    with pytest.raises(MalformedMessage, match=message):
+        parse_texts(Request(b"me", payload, 7, 1, Options(pairs=True)))
+
+
 @given(st.lists(st.binary(max_size=30), max_size=7))
 def test_any_frames_decode_or_are_malformed(frames: List[bytes]) -> None:
     with contextlib.suppress(MalformedMessage):
         parse_texts(decode_request(frames))
-
-
-# ---------------------------------------------------------------------------------- replies
-
-
-@given(identities)
-def test_topics(identity: bytes) -> None:
-    assert identity_of(topic_of(identity)) == identity
-    assert identity_of(identity) == identity
-    assert topic_of(identity).startswith(identity)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "float64"])
-@pytest.mark.parametrize("shape", [(1, 4), (3, 4), (2, 3, 4), (0, 4)])
-def test_vectors_round_trip(dtype: str, shape: Any) -> None:
-    array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-    frames = vectors_frames(b"me", 7, array)
-    reply = decode_reply([memoryview(bytes(frame)) for frame in frames])
-    assert isinstance(reply, VectorsReply)
-    assert reply.request_id == 7
-    assert reply.tokens == ""
-    assert reply.array.dtype == array.dtype
-    assert reply.array.shape == array.shape
-    np.testing.assert_array_equal(reply.array, array)
-    assert not reply.array.flags.writeable
-
-
-def test_vectors_of_a_view_that_is_not_contiguous() -> None:
-    array = np.arange(12, dtype=np.float32).reshape(3, 4).T
-    reply = decode_reply([bytes(frame) for frame in vectors_frames(b"me", 7, array)])
-    assert isinstance(reply, VectorsReply)
-    np.testing.assert_array_equal(reply.array, array)
-
-
-def test_vectors_share_the_buffer() -> None:
-    array = np.zeros((2, 3), dtype=np.float32)
-    frames = vectors_frames(b"me", 7, array)
-    assert np.shares_memory(np.frombuffer(frames[2], dtype=np.uint8), array)
-
-
-@given(st.lists(st.lists(any_text)))
-def test_tokens_round_trip(tokens: List[List[str]]) -> None:
-    frames = vectors_frames(b"me", 7, np.zeros((1, 2), np.float32), encode_texts(tokens))
-    reply = decode_reply([bytes(frame) for frame in frames])
-    assert isinstance(reply, VectorsReply)
-    assert reply.tokens == tokens
-
-
-def test_reply_of_1_10() -> None:
-    array = np.ones((2, 3), np.float32)
-    info = b'{"dtype": "float32", "shape": [2, 3], "tokens": ""}'
-    reply = decode_reply([b"me", info, array.tobytes(), b"7"])
-    assert isinstance(reply, VectorsReply)
-    np.testing.assert_array_equal(reply.array, array)
-    info = b'{"dtype": "float32", "shape": [2, 3]}'
-    reply = decode_reply([b"me", info, array.tobytes(), b"7"])
-    assert isinstance(reply, VectorsReply)
-    assert reply.tokens == ""
-
-
-@given(identities, request_ids)
-def test_info_round_trip(identity: bytes, request_id: int) -> None:
-    frames = info_frames(identity, request_id, b'{"max_seq_len": null}')
-    assert decode_reply(frames) == InfoReply(request_id, {"max_seq_len": None})
-
-
-def printable(message: str) -> str:
-    """Lone surrogates have no encoding; they are shown by their number."""
-    return message.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-@given(identities, request_ids, kinds, any_text)
-def test_error_round_trip(identity: bytes, request_id: int, kind: str, message: str) -> None:
-    frames = error_frames(identity, request_id, kind, message)
-    assert decode_reply(frames) == ErrorReply(request_id, kind, printable(message))
-
-
-@settings(max_examples=300)
-@given(kinds, any_text | st.text(st.sampled_from("(),{}[]<>=|:'\" 0123456789ifuSUOVMmdatetime64")))
-@example(ErrorKind.BAD_REQUEST, "")
-@example(ErrorKind.BAD_REQUEST, "i4")
-@example(ErrorKind.BAD_REQUEST, "), f4, f4")
-@example(ErrorKind.BAD_REQUEST, "(2,3)f4, i4")
-@example(ErrorKind.BAD_REQUEST, "{'names': ['a'], 'formats': ['i4']}")
-@example(ErrorKind.BAD_REQUEST, "a\0b")
-@example(ErrorKind.BAD_REQUEST, "lone \ud800")
-@example(ErrorKind.BAD_REQUEST, "x" * 10_000)
-def test_error_raises_in_a_1_10_client(kind: str, message: str) -> None:
-    """Which reads a reply in these two lines, and knows no error."""
-    frames = error_frames(b"me", 7, kind, message)
-    info = json.loads(frames[1].decode("utf-8"))
-    with pytest.raises((TypeError, ValueError)) as caught:
-        np.frombuffer(frames[2], dtype=str(info["dtype"]))
-    message = printable(message)
-    assert message in str(caught.value) or repr(message)[1:-1] in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("frames", "message", "request_id"),
-    [
-        ([b"me", b"{}"], "3 or 4 frames, but this one has 2", None),
-        ([b"me", b"{}", b"", b"7", b""], "3 or 4 frames, but this one has 5", None),
-        ([b"me", b"{}", b"x"], "the request id must be", None),
-        ([b"me", b"{", b"7"], "can't be read", 7),
-        ([b"me", b"\xff", b"", b"7"], "can't be read", 7),
-        ([b"me", b"{}", b"", b"7"], "'dtype'", 7),
-        ([b"me", b"[]", b"", b"7"], "can't be read", 7),
-        ([b"me", b"5", b"", b"7"], "can't be read", 7),
-        ([b"me", b'{"dtype":"f9","shape":[1]}', b"", b"7"], "f9", 7),
-        ([b"me", b'{"dtype":"O","shape":[1]}', b"12345678", b"7"], "can't be read", 7),
-        ([b"me", b'{"dtype":"float32"}', b"1234", b"7"], "'shape'", 7),
-        ([b"me", b'{"dtype":"float32","shape":[2]}', b"1234", b"7"], "reshape", 7),
-        ([b"me", b'{"dtype":"float32","shape":[1]}', b"123", b"7"], "multiple", 7),
-        ([b"me", b'{"error":{}}', b"", b"7"], "'kind'", 7),
-    ],
-)
-def test_malformed_replies(frames: List[bytes], message: str, request_id: Optional[int]) -> None:
-    with pytest.raises(MalformedMessage, match=message) as caught:
-        decode_reply(frames)
-    assert caught.value.request_id == request_id
-
-
-@given(st.lists(st.binary(max_size=30), max_size=6), st.integers(0, 99))
-def test_any_frames_are_a_reply_or_malformed(frames: List[bytes], request_id: int) -> None:
-    with contextlib.suppress(MalformedMessage):
-        decode_reply([*frames, b"%d" % request_id])
 
 
 json_values = st.recursive(
@@ -286,7 +189,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=3),
     max_leaves=8,
 )
-headers = st.dictionaries(st.sampled_from(["timeout", "other"]), json_values)
+headers = st.dictionaries(st.sampled_from(["timeout", "pairs", "tokens", "other"]), json_values)
 
 
 def dumped(value: object) -> bytes:

@@ -5,14 +5,24 @@ import sys
 
 import bert_serving.client as package
 from bert_serving.client import (
+    aio,
+    arguments,
+    async_exchange,
+    base,
+    calls,
     checks,
     client,
     concurrent,
     connection,
     exchange,
+    facts,
     feeder,
+    inbound,
+    parts,
+    progress,
     protocol,
     responses,
+    streams,
 )
 
 SHOW_MODULES = """
@@ -27,6 +37,7 @@ def test_all() -> None:
     assert package.__all__ == [
         "__version__",
         "BertClient",
+        "AsyncBertClient",
         "ConcurrentBertClient",
         "Response",
         "BertServingError",
@@ -34,18 +45,22 @@ def test_all() -> None:
         "RequestTimeout",
         "ProtocolError",
         "VersionMismatch",
+        "NotSupported",
         "ClientClosed",
         "ClientForked",
         "PoolExhausted",
         "ServerError",
         "BadRequest",
+        "TextTooLong",
         "DeadlineExceeded",
+        "Overloaded",
         "ShuttingDown",
         "WorkerFailed",
         "InternalError",
     ]
     for name in package.__all__:
         assert hasattr(package, name)
+    assert not hasattr(package, "NoSuchClient")
 
 
 def test_all_of_modules() -> None:
@@ -53,9 +68,16 @@ def test_all_of_modules() -> None:
     assert concurrent.__all__ == ["ConcurrentBertClient"]
     assert connection.__all__ == ["Connection"]
     assert exchange.__all__ == ["Exchange"]
-    assert feeder.__all__ == ["BatchFeeder"]
-    assert responses.__all__ == ["Response", "response_of", "info_of", "concatenate"]
-    for module in (checks, protocol):
+    assert feeder.__all__ == ["BatchFeeder", "feed_batches"]
+    assert aio.__all__ == ["AsyncBertClient"]
+    assert async_exchange.__all__ == ["AsyncExchange", "AsyncInbox"]
+    assert base.__all__ == ["ClientBase"]
+    assert calls.__all__ == ["Call", "call_of", "command", "seconds_of", "shortened"]
+    assert inbound.__all__ == ["deliver_frames"]
+    assert parts.__all__ == ["RowsToCome", "assemble"]
+    assert progress.__all__ == ["take_with_progress"]
+    assert streams.__all__ == ["AsyncPartIterator", "PartIterator"]
+    for module in (arguments, checks, facts, protocol, responses):
         for name in module.__all__:
             assert hasattr(module, name)
 
@@ -90,5 +112,7 @@ def test_import_loads_only_what_it_needs() -> None:
         "termcolor",
         "tensorflow",
         "safetensors",
+        "tqdm",
+        "asyncio",
     }
     assert not any(name.startswith("bert_serving.server") for name in output)

@@ -50,6 +50,9 @@ class FakeLink:
     def register(self, poller: zmq.Poller) -> None:
         poller.register(self._read_fd, zmq.POLLIN)
 
+    def file_descriptors(self) -> List[int]:
+        return [self._read_fd]
+
     def report(self, event: str, **values: Any) -> None:
         self._events.put(dict(values, event=event))
 

@@ -55,6 +55,9 @@ FLAGS = [
     ("-engine", "echo", "engine", "echo"),
     ("-engine", "tensorflow", "engine", "tensorflow"),
     ("-precision", "int8", "precision", "int8"),
+    ("-http_max_body", "5", "http_max_body", 5),
+    ("-http_max_rows", "100", "http_max_rows", 100),
+    ("-http_timeout", "5", "http_timeout", 5),
     ("-pooling_strategy", "REGRESSION", "pooling_strategy", "REGRESSION"),
 ]
 

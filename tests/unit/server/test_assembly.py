@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server import assembly
 from bert_serving.server.assembly import Assembly, Complete
-from bert_serving.server.messages import Dropped, Part, Registered, RequestFailed
+from bert_serving.server.messages import Dropped, Part, Registered, ReplyPlan, RequestFailed
 
 DIMENSION = 3
+NOW = 100.0
 Place = Tuple[int, int]
 
 
@@ -24,7 +26,7 @@ def length_of(handle: int, index: int) -> int:
     return 1 + (handle * 7 + index * 3) % 5
 
 
-def part(places: Sequence[Place], per_token: bool = False) -> Part:
+def part(places: Sequence[Place], per_token: bool = False, began: float = 0.0) -> Part:
     """What a worker sends for these rows, in this order."""
     lengths = [length_of(*place) for place in places]
     vectors = []
@@ -36,6 +38,7 @@ def part(places: Sequence[Place], per_token: bool = False) -> Part:
         np.array(lengths, np.int32),
         np.array(vectors, np.float32).reshape(-1, DIMENSION),
         per_token,
+        began,
     )
 
 
@@ -77,7 +80,7 @@ def test_parts_in_any_order_make_each_request_complete_once(
     target = Assembly()
     outcomes: Dict[bytes, Complete] = {}
     for event in data.draw(st.permutations(events)):
-        for outcome in target.handle(event):
+        for outcome in target.handle(event, NOW):
             assert isinstance(outcome, Complete)
             assert outcome.client not in outcomes
             outcomes[outcome.client] = outcome
@@ -94,8 +97,8 @@ def test_parts_in_any_order_make_each_request_complete_once(
 
 def test_token_vectors_are_padded_with_zeros() -> None:
     target = Assembly()
-    target.handle(registered(1, 2, padded_length=9))
-    (outcome,) = target.handle(part([(1, 0), (1, 1)], per_token=True))
+    target.handle(registered(1, 2, padded_length=9), NOW)
+    (outcome,) = target.handle(part([(1, 0), (1, 1)], per_token=True), NOW)
     assert isinstance(outcome, Complete)
     assert outcome.array.shape == (2, 9, DIMENSION)
     for index in range(2):
@@ -106,19 +109,19 @@ def test_token_vectors_are_padded_with_zeros() -> None:
 
 def test_a_part_that_is_the_whole_request_is_not_copied() -> None:
     target = Assembly()
-    target.handle(registered(1, 3))
+    target.handle(registered(1, 3), NOW)
     whole = part([(1, 0), (1, 1), (1, 2)])
-    (outcome,) = target.handle(whole)
+    (outcome,) = target.handle(whole, NOW)
     assert isinstance(outcome, Complete)
     assert np.shares_memory(outcome.array, whole.vectors)
 
 
 def test_each_request_of_a_shared_batch_is_a_view_of_it() -> None:
     target = Assembly()
-    target.handle(registered(1, 2))
-    target.handle(registered(2, 1))
+    target.handle(registered(1, 2), NOW)
+    target.handle(registered(2, 1), NOW)
     shared = part([(1, 0), (1, 1), (2, 0)])
-    first, second = target.handle(shared)
+    first, second = target.handle(shared, NOW)
     assert isinstance(first, Complete)
     assert isinstance(second, Complete)
     assert np.shares_memory(first.array, shared.vectors)
@@ -128,18 +131,18 @@ def test_each_request_of_a_shared_batch_is_a_view_of_it() -> None:
 
 def test_parts_before_registration_wait_for_it() -> None:
     target = Assembly()
-    assert target.handle(part([(1, 1)])) == []
-    assert target.handle(part([(1, 0)])) == []
+    assert target.handle(part([(1, 1)]), NOW) == []
+    assert target.handle(part([(1, 0)]), NOW) == []
     assert target.open_requests == 1
-    (outcome,) = target.handle(registered(1, 2))
+    (outcome,) = target.handle(registered(1, 2), NOW)
     assert isinstance(outcome, Complete)
     np.testing.assert_array_equal(outcome.array, expected_array(1, 2, None))
 
 
 def test_tokens_are_handed_on() -> None:
     target = Assembly()
-    target.handle(Registered(1, b"client", 5, 1, 6, b'[["a"]]'))
-    (outcome,) = target.handle(part([(1, 0)]))
+    target.handle(Registered(1, b"client", 5, 1, 6, b'[["a"]]'), NOW)
+    (outcome,) = target.handle(part([(1, 0)]), NOW)
     assert isinstance(outcome, Complete)
     assert outcome.tokens == b'[["a"]]'
 
@@ -147,12 +150,12 @@ def test_tokens_are_handed_on() -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_the_dtype_is_that_of_the_parts(dtype: Any) -> None:
     target = Assembly()
-    target.handle(registered(1, 2))
+    target.handle(registered(1, 2), NOW)
     outcomes = []
     for index in range(2):
         one = part([(1, index)])
         vectors = one.vectors.astype(dtype)
-        outcomes += target.handle(Part(one.handles, one.indices, one.lengths, vectors, False))
+        outcomes += target.handle(Part(one.handles, one.indices, one.lengths, vectors, False), NOW)
     (outcome,) = outcomes
     assert isinstance(outcome, Complete)
     assert outcome.array.dtype == dtype
@@ -160,46 +163,46 @@ def test_the_dtype_is_that_of_the_parts(dtype: Any) -> None:
 
 def test_an_error_is_passed_on_and_late_parts_are_ignored() -> None:
     target = Assembly()
-    target.handle(registered(1, 2))
-    target.handle(part([(1, 0)]))
-    assert target.handle(failed(1)) == [failed(1)]
-    assert target.handle(part([(1, 1)])) == []
-    assert target.handle(registered(1, 2)) == []
-    assert target.handle(failed(1)) == []
+    target.handle(registered(1, 2), NOW)
+    target.handle(part([(1, 0)]), NOW)
+    assert target.handle(failed(1), NOW) == [failed(1)]
+    assert target.handle(part([(1, 1)]), NOW) == []
+    assert target.handle(registered(1, 2), NOW) == []
+    assert target.handle(failed(1), NOW) == []
     assert target.open_requests == 0
     assert target.ended_requests == 1
 
 
 def test_an_error_may_come_before_anything_else() -> None:
     target = Assembly()
-    assert target.handle(failed(1)) == [failed(1)]
-    assert target.handle(registered(1, 1)) == []
-    assert target.handle(part([(1, 0)])) == []
+    assert target.handle(failed(1), NOW) == [failed(1)]
+    assert target.handle(registered(1, 1), NOW) == []
+    assert target.handle(part([(1, 0)]), NOW) == []
     assert target.open_requests == 0
 
 
 def test_errors_of_requests_that_were_never_accepted_are_all_passed_on() -> None:
     target = Assembly()
-    assert target.handle(failed(None)) == [failed(None)]
-    assert target.handle(failed(None)) == [failed(None)]
+    assert target.handle(failed(None), NOW) == [failed(None)]
+    assert target.handle(failed(None), NOW) == [failed(None)]
     assert target.ended_requests == 0
 
 
 def test_a_dropped_request_gives_no_reply() -> None:
     target = Assembly()
-    target.handle(registered(1, 2))
-    target.handle(part([(1, 0)]))
-    assert target.handle(Dropped(1)) == []
-    assert target.handle(part([(1, 1)])) == []
+    target.handle(registered(1, 2), NOW)
+    target.handle(part([(1, 0)]), NOW)
+    assert target.handle(Dropped(1), NOW) == []
+    assert target.handle(part([(1, 1)]), NOW) == []
     assert target.open_requests == 0
     assert target.ended_requests == 1
 
 
 def test_a_batch_that_ran_again_after_its_request_completed_is_ignored() -> None:
     target = Assembly()
-    target.handle(registered(1, 1))
-    assert len(target.handle(part([(1, 0)]))) == 1
-    assert target.handle(part([(1, 0)])) == []
+    target.handle(registered(1, 1), NOW)
+    assert len(target.handle(part([(1, 0)]), NOW)) == 1
+    assert target.handle(part([(1, 0)]), NOW) == []
     assert target.ended_requests == 1
 
 
@@ -207,8 +210,102 @@ def test_the_memory_of_ended_requests_is_bounded(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(assembly, "REMEMBERED", 3)
     target = Assembly()
     for handle in range(10):
-        target.handle(Dropped(handle))
+        target.handle(Dropped(handle), NOW)
     assert target.ended_requests == 10
     assert len(target._ended) == 3
-    assert target.handle(registered(9, 1)) == []
+    assert target.handle(registered(9, 1), NOW) == []
     assert target.open_requests == 0
+
+
+# ------------------------------------------------------------------------------- protocol 2
+
+
+def plan(stream: bool = False, half: bool = False, truncated: Tuple[int, ...] = ()) -> ReplyPlan:
+    return ReplyPlan(stream, half, 17, NOW, NOW + 1, truncated)
+
+
+def planned(handle: int, rows: int, plan: ReplyPlan, **texts: bytes) -> Registered:
+    return Registered(handle, b"client %d" % handle, 7, rows, 6, plan=plan, **texts)
+
+
+def test_details_tell_of_tokens_cuts_and_times() -> None:
+    target = Assembly()
+    target.handle(part([(1, 1)], began=NOW + 3), NOW + 4)
+    target.handle(planned(1, 2, plan(truncated=(0,)), offsets=b"[[[0,1]],[]]"), NOW + 4)
+    (outcome,) = target.handle(part([(1, 0)], began=NOW + 2), NOW + 8)
+    assert isinstance(outcome, Complete)
+    assert outcome.part is None
+    assert outcome.offsets == b"[[[0,1]],[]]"
+    details = outcome.details
+    assert details is not None
+    assert (details.num_tokens, details.truncated) == (17, (0,))
+    # The batch that came last was begun first.
+    assert details.timings == (1, 2, 6, 8)
+
+
+def test_protocol_1_has_no_details() -> None:
+    target = Assembly()
+    target.handle(registered(1, 1), NOW)
+    (outcome,) = target.handle(part([(1, 0)]), NOW)
+    assert isinstance(outcome, Complete)
+    assert outcome.details is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_half_precision(stream: bool, per_token: bool, whole: bool) -> None:
+    target = Assembly()
+    target.handle(planned(1, 2, plan(stream, half=True)), NOW)
+    places = [(1, 0), (1, 1)]
+    parts = [places] if whole else [[place] for place in places]
+    outcomes = [o for one in parts for o in target.handle(part(one, per_token), NOW)]
+    assert len(outcomes) == (len(parts) if stream else 1)
+    for outcome in outcomes:
+        assert isinstance(outcome, Complete)
+        assert outcome.array.dtype == np.float16
+
+
+@given(rows=st.integers(1, 12), per_token=st.booleans(), data=st.data())
+def test_a_stream_has_each_row_once(rows: int, per_token: bool, data: Any) -> None:
+    places = [(1, index) for index in range(rows)]
+    twice = data.draw(st.lists(st.sampled_from(places), max_size=6))
+    rest = data.draw(st.permutations(places)) + twice
+    cut = set(data.draw(st.lists(st.integers(0, rows - 1), max_size=3)))
+    tokens = [["row %d" % row] for row in range(rows)]
+    events: List[Any] = []
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        events.append(part(sorted(set(rest[:size])), per_token))
+        rest = rest[size:]
+    start = planned(
+        1, rows, plan(stream=True, truncated=tuple(sorted(cut))), tokens=json.dumps(tokens).encode()
+    )
+    events.insert(data.draw(st.integers(0, len(events))), start)
+    target = Assembly()
+    outcomes = [outcome for event in events for outcome in target.handle(event, NOW)]
+    expected = expected_array(1, rows, 6 if per_token else None)
+    seen: List[int] = []
+    for number, outcome in enumerate(outcomes, 1):
+        assert isinstance(outcome, Complete)
+        assert outcome.part is not None
+        assert outcome.details is not None
+        numbers = outcome.part.rows
+        seen += numbers
+        np.testing.assert_array_equal(outcome.array, expected[numbers])
+        assert outcome.part.is_last == (number == len(outcomes))
+        assert json.loads(outcome.tokens or b"") == [tokens[row] for row in numbers]
+        assert set(outcome.details.truncated) == cut & set(numbers)
+    assert sorted(seen) == list(range(rows))
+    assert target.open_requests == 0
+    assert target.ended_requests == 1
+
+
+def test_a_stream_that_fails_ends_with_the_error() -> None:
+    target = Assembly()
+    target.handle(planned(1, 2, plan(stream=True)), NOW)
+    (first,) = target.handle(part([(1, 0)]), NOW)
+    assert isinstance(first, Complete)
+    assert first.part == ([0], False)
+    assert target.handle(failed(1), NOW) == [failed(1)]
+    assert target.handle(part([(1, 1)]), NOW) == []

@@ -4,12 +4,13 @@ import json
 import select
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
 
-from bert_serving.client.protocol import Request
+from bert_serving.client.options import Options
+from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.engines.echo import vocabulary
 from bert_serving.server.intake import (
     CHUNK_ROWS,
@@ -23,6 +24,7 @@ from bert_serving.server.intake import (
 from bert_serving.server.tokenization import Tokenizer, TokenizerSettings
 
 WAIT_SECONDS = 30.0
+ACCEPTED_AT, TOKENIZED_AT = 100.0, 101.5
 
 
 @pytest.fixture
@@ -30,9 +32,9 @@ def intakes() -> Iterator[Any]:
     """Makes intakes, and sees to it that none leaves a thread behind."""
     made: List[Intake] = []
 
-    def make(with_tokens: bool = False, **settings: Any) -> Intake:
+    def make(**settings: Any) -> Intake:
         tokenizer = Tokenizer(vocabulary(), TokenizerSettings(**{"max_length": 25, **settings}))
-        made.append(Intake(tokenizer, with_tokens))
+        made.append(Intake(tokenizer))
         return made[-1]
 
     threads = set(threading.enumerate())
@@ -43,10 +45,17 @@ def intakes() -> Iterator[Any]:
 
 
 def accept(
-    texts: Sequence[Any], is_tokenized: bool = False, handle: int = 1, per_token: bool = True
+    texts: Sequence[Any],
+    is_tokenized: bool = False,
+    handle: int = 1,
+    per_token: bool = True,
+    with_tokens: bool = False,
+    options: Optional[Options] = None,
 ) -> Accepted:
-    request = Request(b"client", b"", 9, len(texts))
-    return Accepted(handle, request, texts, is_tokenized, per_token)
+    request = Request(b"client", b"", 9, len(texts), options)
+    return Accepted(
+        handle, request, texts, is_tokenized, None, per_token, with_tokens, now=ACCEPTED_AT
+    )
 
 
 def chunks_of(intake: Intake) -> List[Chunk]:
@@ -113,10 +122,9 @@ def test_only_a_few_chunks_are_in_the_pool_at_a_time(intakes: Any) -> None:
 @pytest.mark.parametrize("count", [3, INLINE_ROWS * 3])
 def test_what_the_sink_is_told(intakes: Any, count: int) -> None:
     texts = ["ab ||| c"] + ["abc"] * (count - 1)
-    intake = intakes(with_tokens=True)
-    accepted = accept(texts)
-    rows_of(intake, accepted)
-    registered = accepted.registered(batch_rows=256, max_length=25, fixed=False)
+    accepted = accept(texts, with_tokens=True)
+    rows_of(intakes(), accepted)
+    registered = accepted.registered(batch_rows=256, max_length=25, fixed=False, now=TOKENIZED_AT)
     assert (registered.handle, registered.client, registered.request_id) == (1, b"client", 9)
     assert (registered.rows, registered.padded_length) == (count, 6)
     assert registered.tokens is not None
@@ -128,15 +136,68 @@ def test_what_the_sink_is_told(intakes: Any, count: int) -> None:
 
 def test_clients_get_no_tokens_unless_they_may(intakes: Any) -> None:
     accepted = accept(["abc"])
-    rows_of(intakes(with_tokens=False), accepted)
-    assert accepted.registered(256, 25, True).tokens is None
-    assert accepted.registered(256, 25, True).padded_length == 25
+    rows_of(intakes(), accepted)
+    registered = accepted.registered(256, 25, True, TOKENIZED_AT)
+    assert registered.tokens is None
+    assert registered.padded_length == 25
+    assert registered.plan is None
 
 
 def test_only_results_with_a_vector_a_token_have_a_length(intakes: Any) -> None:
     accepted = accept(["abc"] * 3, per_token=False)
     rows_of(intakes(), accepted)
-    assert accepted.registered(256, 25, False).padded_length == 0
+    assert accepted.registered(256, 25, False, TOKENIZED_AT).padded_length == 0
+
+
+@pytest.mark.parametrize("count", [3, CHUNK_ROWS + 3])
+def test_what_the_sink_is_told_in_protocol_2(intakes: Any, count: int) -> None:
+    texts = ["abc"] * (count - 1) + ["a" * 30]
+    options = Options(stream=True, dtype="float16", offsets=True)
+    accepted = accept(texts, options=options)
+    rows_of(intakes(max_length=6), accepted)
+    registered = accepted.registered(256, 6, False, TOKENIZED_AT)
+    plan = registered.plan
+    assert plan is not None
+    assert (plan.stream, plan.half) == (True, True)
+    assert plan.num_tokens == (count - 1) * 5 + 6
+    assert plan.truncated == (count - 1,)
+    assert (plan.accepted, plan.tokenized) == (ACCEPTED_AT, TOKENIZED_AT)
+    assert registered.tokens is None
+    assert registered.offsets is not None
+    offsets = json.loads(registered.offsets)
+    assert len(offsets) == count
+    assert offsets[0] == [[0, 0], [0, 1], [1, 2], [2, 3], [0, 0]]
+
+
+def test_texts_are_cut_from_the_left_if_that_is_asked_for(intakes: Any) -> None:
+    accepted = accept(["abcdefgh"], with_tokens=True, options=Options(truncate="left"))
+    rows_of(intakes(max_length=5), accepted)
+    registered = accepted.registered(256, 5, False, TOKENIZED_AT)
+    assert json.loads(registered.tokens or b"") == [["[CLS]", "##f", "##g", "##h", "[SEP]"]]
+
+
+def test_pairs(intakes: Any) -> None:
+    accepted = accept([["a ||| b", "c"]], with_tokens=True, options=Options(pairs=True))
+    rows_of(intakes(), accepted)
+    registered = accepted.registered(256, 25, False, TOKENIZED_AT)
+    tokens = ["[CLS]", "a", "|", "|", "|", "b", "[SEP]", "c", "[SEP]"]
+    assert json.loads(registered.tokens or b"") == [tokens]
+
+
+@pytest.mark.parametrize("count", [2, CHUNK_ROWS + 2])
+def test_a_text_that_is_too_long_is_named_if_it_must_not_be_cut(intakes: Any, count: int) -> None:
+    texts = ["abc"] * (count - 1) + ["abcd"]
+    intake = intakes(max_length=5)
+    accepted = accept(texts, options=Options(truncate=False))
+    chunk = intake.start(accepted)
+    chunks = [chunk] if chunk else []
+    while not chunks or chunks[-1].error is None:
+        chunks += chunks_of(intake)
+    error = chunks[-1].error
+    assert isinstance(error, InvalidText)
+    assert error.kind == ErrorKind.TOO_LONG
+    message = "text %d has 6 tokens, special ones included, but the server takes at most 5"
+    assert message % (count - 1) in str(error)
 
 
 @pytest.mark.parametrize("count", [2, INLINE_ROWS * 3])
@@ -172,7 +233,7 @@ def open_files() -> Dict[str, str]:
 def test_closing_finishes_what_was_begun_and_frees_everything() -> None:
     files = len(open_files())
     threads = set(threading.enumerate())
-    intake = Intake(Tokenizer(vocabulary(), TokenizerSettings(25)), with_tokens=False)
+    intake = Intake(Tokenizer(vocabulary(), TokenizerSettings(25)))
     intake.start(accept(["abc"] * CHUNK_ROWS * 2))
     intake.close()
     assert set(threading.enumerate()) == threads

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator
+import select
+from typing import Any, Dict, Iterator, List
 
 import pytest
 import zmq
@@ -51,6 +52,20 @@ def test_a_report_names_its_sender_and_carries_values(link: Link, control: zmq.S
         "message": 'no "graph": ünïcode',
         "number": 3,
     }
+
+
+def test_event_loops_are_told_what_to_look_at(link: Link, control: zmq.Socket, stdin: Any) -> None:
+    """ZeroMQ's descriptor is readable once for all that came, so all of it is taken then."""
+    poller = poller_of(link)
+    link.commands(dict(poller.poll(0)))
+    tell(control, {"command": "one"})
+    tell(control, {"command": "two"})
+    found: List[Dict[str, Any]] = []
+    while len(found) < 2:
+        readable, _, _ = select.select(link.file_descriptors(), [], [], PATIENCE)
+        assert readable, "nothing came"
+        found += link.commands(dict(poller.poll(0)))
+    assert [one["command"] for one in found] == ["one", "two"]
 
 
 def test_reports_arrive_in_order(link: Link, control: zmq.Socket) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Tuple
 
@@ -17,6 +18,8 @@ from bert_serving.graph_opt import cache
 from bert_serving.graph_opt.pooling import GraphOptions
 from bert_serving.graph_opt.sources import read_model
 from bert_serving.server import optimize
+from bert_serving.server.engines.prepacking import is_prepacked
+from bert_serving.server.spec import EngineSpec
 
 GOOGLE = Path(__file__).parents[2] / "golden" / "tf1-tiny" / "model"
 MEAN = {"pooling_strategy": "REDUCE_MEAN", "pooling_layers": [-2]}
@@ -79,6 +82,41 @@ def test_the_answer_is_the_path_of_a_graph_that_is_found_from_then_on(
     assert found is not None, "it is made under another key than it is looked for"
     assert str(found.path) == answer["path"]
     assert found.path.is_file()
+
+
+@pytest.mark.usefixtures("fake_target")
+def test_what_is_in_the_cache_is_not_made_again(
+    give: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, answer = give()
+    monkeypatch.setattr(cache, "optimize", None)
+    assert give() == (0, answer)
+
+
+@pytest.mark.usefixtures("fake_target")
+def test_a_graph_of_every_layer_is_another_one(give: Callable[..., Any]) -> None:
+    _, answer = give()
+    status, other = give(options=dict(MEAN, every_layer=True))
+    assert status == 0
+    assert other["path"] != answer["path"]
+
+
+def test_a_graph_in_the_form_for_this_machine(give: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime", minversion="1.21")
+    fit = {"engine": asdict(EngineSpec("onnxruntime", None, 40, False, 1, 0.5)), "device": -1}
+    status, answer = give(fit=fit)
+    assert status == 0
+    assert is_prepacked(Path(answer["path"]))
+    assert give(fit=fit) == (0, answer)
+    for path in tmp_path.glob("cache/graphs/*/*"):
+        if path.is_dir():
+            shutil.rmtree(str(path))
+        elif path.name == "model.onnx":
+            path.write_bytes(b"x" * path.stat().st_size)
+    status, answer = give(fit=fit)
+    assert status == 1
+    assert "can't write the graph" in answer["error"]
 
 
 def test_a_graph_in_its_real_format(give: Callable[..., Any]) -> None:

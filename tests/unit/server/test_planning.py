@@ -17,12 +17,15 @@ from bert_serving.server.errors import StartupError
 from bert_serving.server.planning import (
     SequencePlan,
     plan_echo,
+    plan_http,
     plan_model,
     precision_of,
     precision_remarks,
     reported_config,
     unheeded_flags,
 )
+from bert_serving.server.pooling import resolve
+from bert_serving.server.spec import HttpSpec, PoolingSpec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -136,6 +139,8 @@ def test_a_named_length(source: ModelSource) -> None:
 def test_no_length(source: ModelSource) -> None:
     planned = plan(source, "-max_seq_len NONE")
     assert (planned.tokenizer.max_length, planned.max_seq_len) == (64, None)
+    config = reported_config(parse(""), planned)
+    assert (config["max_length"], config["max_seq_len"]) == (64, None)
     assert not planned.fixed_length
     assert plan(source, "-max_seq_len NONE -fixed_embed_length").fixed_length
 
@@ -230,6 +235,24 @@ def test_a_model_whose_own_pooling_cannot_be_followed() -> None:
     assert named.graph.pooling_strategy == "REDUCE_MEAN"
 
 
+def test_what_requests_may_ask_for() -> None:
+    planned = plan(google(), "-pooling_layer -1 0 -normalize true")
+    assert planned.pooling == PoolingSpec("REDUCE_MEAN", (-1, 0), True, False, 4, False)
+    assert plan(google(), "-fixed_pooling").pooling.fixed
+    pooler = read_model(GOLDEN / "tf1-tiny" / "model")
+    assert plan(pooler).pooling.has_pooler
+    assert not plan(pooler, "-engine echo").pooling.has_pooler, "no model is computed"
+
+
+@pytest.mark.parametrize(
+    ("flags", "count"), [("", 12), ("-pooling_layer 3 14", 15), ("-pooling_layer -20", 20)]
+)
+def test_echo_has_the_layers_that_are_named(flags: str, count: int) -> None:
+    pooling = plan_echo(parse(flags)).pooling
+    assert (pooling.num_layers, pooling.has_pooler, pooling.fixed) == (count, False, False)
+    assert resolve(pooling) is None
+
+
 def test_cased_tokenization_keeps_accents_too() -> None:
     own = TokenizerOptions(lowercase=True, strip_accents=True)
     tokenizer = plan(google(tokenizer=own), "-cased_tokenization").tokenizer
@@ -272,7 +295,8 @@ def test_reported_values_are_resolved() -> None:
     config = reported_config(
         args, plan_model(args, google()), engine="tensorflow", precision="fp16"
     )
-    assert config["max_seq_len"] == 25
+    assert (config["max_seq_len"], config["max_length"]) == (25, 25)
+    assert config["fixed_pooling"] is False
     assert config["do_lower_case"] is True
     assert config["pooling_layer"] == [-2]
     assert config["pooling_strategy"] == 2
@@ -283,13 +307,28 @@ def test_reported_values_are_resolved() -> None:
     assert json.loads(json.dumps(config)) == config
 
 
+def test_http_is_planned_if_it_has_a_port() -> None:
+    assert plan_http(parse("")) is None
+    planned = plan_http(parse("-http_port 8080 -http_max_body 2 -http_timeout 5 -cors x"))
+    assert planned == HttpSpec(8080, 10, "x", 2 << 20, 4096, 5.0)
+
+
+def test_http_without_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "HTTP_PACKAGES", ("json", "no_such_package"))
+    with pytest.raises(StartupError) as raised:
+        plan_http(parse("-http_port 8080"))
+    assert "(no_such_package): pip install 'bert-serving[http]'" in str(raised.value)
+    assert plan_http(parse("")) is None
+
+
 @pytest.mark.parametrize(
     ("flags", "engine", "on_gpu", "names"),
     [
         ("", "onnxruntime", False, []),
         ("-num_worker 2 -cpu -model_dir m", "onnxruntime", False, []),
         ("-xla", "onnxruntime", True, ["xla"]),
-        ("-http_port 8080", "onnxruntime", False, ["http_port"]),
+        ("-http_port 8080 -http_max_connect 20 -cors x", "onnxruntime", False, []),
+        ("-http_max_connect 20", "onnxruntime", False, ["http_max_connect"]),
         ("-gpu_memory_fraction 0.9", "onnxruntime", False, ["gpu_memory_fraction"]),
         ("-gpu_memory_fraction 0.9", "onnxruntime", True, []),
         ("-gpu_memory_fraction 0.5", "onnxruntime", False, []),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import socket
 import subprocess
@@ -15,14 +14,14 @@ import pytest
 from support import free_ports, port_flags
 
 from bert_serving.graph_opt.config import BertConfig
-from bert_serving.graph_opt.errors import GraphOptError
+from bert_serving.graph_opt.pooling import GraphOptions
 from bert_serving.graph_opt.sources import ModelSource
 from bert_serving.server import engines, preparation, tuning
 from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.devices import Gpu, cpu_threads
 from bert_serving.server.errors import StartupError
 from bert_serving.server.preparation import CPU_TOKENS, GPU_TOKENS, check_ports, prepare
-from bert_serving.server.spec import EngineSpec, ServiceSpec
+from bert_serving.server.spec import EngineSpec, PoolingSpec, ServiceSpec
 from bert_serving.server.tuning import Tuning
 
 HF_TINY = Path(__file__).parents[2] / "golden" / "hf" / "hf-tiny"
@@ -63,7 +62,12 @@ def test_one_port_for_both() -> None:
         check_ports(parse("-port", "7777", "-port_out", "7777"))
 
 
-@pytest.mark.parametrize("flag", ["-port", "-port_out"])
+def test_http_has_a_port_of_its_own() -> None:
+    with pytest.raises(StartupError, match="-port_out and -http_port are both 7777"):
+        check_ports(parse("-port_out", "7777", "-http_port", "7777"))
+
+
+@pytest.mark.parametrize("flag", ["-port", "-port_out", "-http_port"])
 def test_a_taken_port_is_named_with_its_flag(flag: str) -> None:
     with taken() as port, pytest.raises(StartupError) as raised:
         check_ports(parse(flag, str(port)))
@@ -154,10 +158,10 @@ def test_a_model_that_echo_takes_its_tokens_from() -> None:
 
 
 def test_flags_without_effect_are_told(log: Any) -> None:
-    prepare_echo("-xla", "-http_port", "8080")
+    prepare_echo("-xla", "-http_timeout", "5")
     told = log.text
     assert "warning: -xla has no effect" in told
-    assert "warning: -http_port has no effect" in told
+    assert "warning: -http_timeout has no effect" in told
 
 
 @pytest.mark.parametrize(
@@ -350,7 +354,7 @@ def test_the_engine_s_own_kind_of_graph(tmp_path: Path, monkeypatch: pytest.Monk
         orders.append(order)
         return tmp_path / "graph"
 
-    monkeypatch.setattr(preparation, "_optimize", optimize)
+    monkeypatch.setattr(preparation, "make_graph", optimize)
     monkeypatch.setattr(engines, "choose", lambda name: name)
     flags = ["-model_dir", str(HF_TINY), "-cpu", "-graph_tmp_dir", str(tmp_path)]
     for engine in ("onnxruntime", "tensorflow"):
@@ -363,6 +367,31 @@ def test_the_engine_s_own_kind_of_graph(tmp_path: Path, monkeypatch: pytest.Monk
         {"target": "onnx", "precision": "fp16", "device": "cpu", "packed": True},
         {"target": "pb", "precision": "fp16", "device": "cpu", "packed": True},
     ]
+
+
+def test_the_graph_for_other_poolings_is_ordered_but_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = []
+
+    def optimize(order: Dict[str, Any]) -> Path:
+        orders.append(order)
+        return tmp_path / "graph"
+
+    monkeypatch.setattr(preparation, "make_graph", optimize)
+    monkeypatch.setattr(engines, "choose", lambda name: name)
+    flags = ["-model_dir", str(HF_TINY), "-cpu", "-graph_tmp_dir", str(tmp_path)]
+    flags += ["-engine", "onnxruntime", "-pooling_layer", "1", "-no_position_embeddings"]
+    spec = prepare(parse(*flags))
+    assert spec.pooling == PoolingSpec("REDUCE_MEAN", (1,), False, False, 4, True)
+    (own,) = orders
+    every_layer = GraphOptions(every_layer=True, position_embeddings=False)
+    assert spec.engine.layers_order == dict(own, options=asdict(every_layer))
+    assert ServiceSpec.from_json(spec.to_json()).engine.layers_order is not None
+    fixed = prepare(parse(*flags, "-fixed_pooling"))
+    assert fixed.engine.layers_order is None
+    assert fixed.pooling.fixed
+    assert fixed.config["fixed_pooling"] is True
 
 
 def test_a_graph_is_made_once(tmp_path: Path, log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,63 +414,3 @@ def test_a_graph_is_made_once(tmp_path: Path, log: Any, monkeypatch: pytest.Monk
     assert prepare(parse(*flags)).engine == spec.engine
     assert log.wait_for("info: model: ").startswith("info: model: %s (" % HF_TINY)
     assert log.wait_for("info: graph: ").startswith("info: graph: cached (")
-
-
-def test_the_optimizer_gets_an_order_and_answers_with_a_path(
-    program: Callable[[str], None], tmp_path: Path
-) -> None:
-    program(
-        "import json, os, sys\n"
-        "order = dict(json.load(sys.stdin), session=os.getsid(0) == os.getpid())\n"
-        "json.dump({'path': json.dumps(order)}, sys.stdout)\n"
-    )
-    order = {"model_dir": "modèle", "directory": None, "options": {"pooling_layers": [-2]}}
-    answer = json.loads(str(preparation._optimize(order)))
-    # In a session of its own, or Ctrl-C would reach it before it reaches the server.
-    assert answer == dict(order, session=True)
-
-
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [
-        ("raise SystemExit(7)", 7),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -9),
-        ("raise SystemExit(1)", 1),  # what a traceback leaves
-        ("", 0),
-        ("print('half', flush=True); raise SystemExit(3)", 3),
-    ],
-)
-def test_an_optimizer_that_dies(program: Callable[[str], None], code: str, status: int) -> None:
-    program(code)
-    with pytest.raises(StartupError, match="ended with status %d; is there enough" % status):
-        # More than a pipe holds, for it may be gone before it has read that.
-        preparation._optimize({"model_dir": "m" * (1 << 20)})
-
-
-def test_an_error_of_the_optimizer_is_passed_on(program: Callable[[str], None]) -> None:
-    program('print(\'{"error": "the file is damaged"}\'); raise SystemExit(1)')
-    with pytest.raises(GraphOptError, match=r"^the file is damaged$"):
-        preparation._optimize({})
-
-
-def test_an_interrupted_optimizer_is_ended_and_waited_for(
-    program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program(
-        "import os, signal, sys\n"
-        "def clean_up(*_):\n"
-        "    open(%r, 'w').close()\n"
-        "    sys.exit(3)\n"
-        "signal.signal(signal.SIGTERM, clean_up)\n"
-        "os.write(1, b'up')\n"
-        "while True: signal.pause()\n" % str(tmp_path / "cleaned")
-    )
-
-    def communicate(process: Any, order: bytes) -> None:
-        assert process.stdout.read(2) == b"up"
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(subprocess.Popen, "communicate", communicate)
-    with pytest.raises(KeyboardInterrupt):
-        preparation._optimize({})
-    assert (tmp_path / "cleaned").exists()

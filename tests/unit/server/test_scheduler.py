@@ -26,6 +26,7 @@ from bert_serving.server.scheduler import MAX_ATTEMPTS, Scheduler
 from bert_serving.server.work import (
     Action,
     Batch,
+    Cancelled,
     ClientGone,
     Completed,
     Dispatch,
@@ -867,6 +868,33 @@ def test_a_request_that_ended_is_not_run_again() -> None:
     assert bench.end_of(here) == Completed(here)
 
 
+def test_a_cancelled_request_is_dropped_before_it_is_computed() -> None:
+    bench = Bench(rows=1)
+    bench.join()
+    running, queued, other = bench.open(1), bench.open(1), bench.open(1)
+    bench.send(Cancelled(queued))
+    bench.send(Cancelled(running))
+    assert bench.end_of(queued) == Forgotten(queued)
+    assert bench.end_of(running) == Forgotten(running)
+    assert bench.send(Cancelled(running)) == []
+    bench.done()
+    bench.done()
+    assert bench.end_of(other) == Completed(other)
+    assert [handles_in(batch) for _, batch in bench.batches] == [[running], [other]]
+
+
+def test_it_is_known_how_many_batches_each_worker_holds() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"w1", credits=2)
+    bench.join(b"w2")
+    assert bench.scheduler.running() == {b"w1": 0, b"w2": 0}
+    for _ in range(3):
+        bench.open(1)
+    assert bench.scheduler.running() == {b"w1": 2, b"w2": 1}
+    bench.lose(b"w1")
+    assert bench.scheduler.running() == {b"w2": 1}
+
+
 def test_rows_waiting_to_run_again_are_dropped_with_their_client() -> None:
     bench = Bench()
     bench.join()
@@ -987,6 +1015,15 @@ class Interleavings(RuleBasedStateMachine):
         handle = data.draw(st.sampled_from(self._open_handles()))
         self.bench.send(Rejected(handle, ErrorKind.INTERNAL, "no"))
         assert isinstance(self.bench.end_of(handle), Failed)
+
+    @precondition(lambda self: self.bench.requests)
+    @rule(data=st.data())
+    def cancel(self, data: Any) -> None:
+        """Also what has ended: the client may not know yet."""
+        handle = data.draw(st.sampled_from(sorted(self.bench.requests)))
+        was_open = self.bench.requests[handle].ended is None
+        self.bench.send(Cancelled(handle))
+        assert not was_open or self.bench.end_of(handle) == Forgotten(handle)
 
     @rule(client=st.sampled_from([b"a", b"b", b"c"]))
     def leave(self, client: bytes) -> None:

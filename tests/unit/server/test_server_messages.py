@@ -19,6 +19,7 @@ from bert_serving.server.messages import (
     RequestFailed,
     decode,
 )
+from bert_serving.server.pooling import Pooling
 
 #: No encoding's text, and as long as an identity may be.
 CLIENT = bytes(range(1, 255))
@@ -65,12 +66,25 @@ def test_round_trip_of_a_batch(lengths: List[int]) -> None:
         np.array(lengths, np.int32),
         np.arange(3 * tokens, dtype=np.int32).reshape(3, tokens),
     )
+    assert len(message.frames()) == 2, "nothing is sent of poolings that nobody asked for"
     again = over_the_wire(message)
-    assert again.batch_id == message.batch_id
+    assert (again.batch_id, again.alone, again.poolings) == (message.batch_id, True, {})
     assert_equal_arrays(
         [again.handles, again.indices, again.lengths, again.features],
         [message.handles, message.indices, message.lengths, message.features],
     )
+
+
+def test_poolings_travel_with_their_batch() -> None:
+    one, tokens = np.zeros(1, np.int32), np.zeros((3, 1), np.int32)
+    poolings = {
+        2**40: Pooling("REDUCE_MEAN", (11, 0, 11), True),
+        3: Pooling("CLS_POOLED", (), False),
+    }
+    message = BatchMessage(1, one.astype(np.int64), one, one + 1, tokens, False, poolings)
+    again = over_the_wire(message)
+    assert again.poolings == poolings
+    assert again.alone is False
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
@@ -83,9 +97,10 @@ def test_round_trip_of_a_part(dtype: str, shape: Any, per_token: bool) -> None:
         np.arange(rows, dtype=np.int32) + 3,
         np.arange(shape[0] * shape[1], dtype=dtype).reshape(shape),
         per_token,
+        12345.678,
     )
     again = over_the_wire(message)
-    assert again.per_token is per_token
+    assert (again.per_token, again.began) == (per_token, 12345.678)
     assert_equal_arrays(
         [again.handles, again.indices, again.lengths, again.vectors],
         [message.handles, message.indices, message.lengths, message.vectors],

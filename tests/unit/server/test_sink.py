@@ -9,8 +9,8 @@ import zmq
 from support import PATIENCE
 from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive, running_role
 
-from bert_serving.client.frames import decode_reply
 from bert_serving.client.protocol import ErrorReply, InfoReply, VectorsReply
+from bert_serving.client.reply_frames import decode_reply
 from bert_serving.server import delivery
 from bert_serving.server.assembly import Complete
 from bert_serving.server.messages import Dropped, Gone, Info, Part, Registered, RequestFailed

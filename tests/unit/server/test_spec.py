@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from bert_serving.server.spec import Endpoints, EngineSpec, ServiceSpec
+from bert_serving.server.spec import Endpoints, EngineSpec, HttpSpec, PoolingSpec, ServiceSpec
 from bert_serving.server.tokenization import TokenizerSettings
 
 SPEC = ServiceSpec(
@@ -17,11 +17,16 @@ SPEC = ServiceSpec(
     token_budget=1024,
     padding_weight=0.15,
     priority_batch_size=16,
+    max_queue_rows=1000,
+    max_queue_bytes=10**6,
     show_tokens=True,
     vocabulary="/modèle/vocab.txt",
     tokenizer=TokenizerSettings(25, lowercase=False, strip_accents=True, final_sigma=True),
     fixed_length=True,
-    engine=EngineSpec("tensorflow", "/graph.pb", 768, False, 4, 0.5, xla=True),
+    engine=EngineSpec(
+        "tensorflow", "/graph.pb", 768, False, 4, 0.5, xla=True, layers_order={"options": {}}
+    ),
+    pooling=PoolingSpec("REDUCE_MEAN", (-2, -1), True, True, 12, True),
     model="modèle",
     config={"max_seq_len": None, "pooling_layer": [-2]},
     verbose=False,
@@ -31,6 +36,8 @@ SPEC = ServiceSpec(
 
 def test_a_spec_travels_as_json() -> None:
     assert ServiceSpec.from_json(SPEC.to_json()) == SPEC
+    served = replace(SPEC, http=HttpSpec(8125, 10, "*", 1 << 20, 4096, 60.0))
+    assert ServiceSpec.from_json(served.to_json()) == served
     assert isinstance(json.loads(SPEC.to_json()), dict)
 
 

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from bert_serving.server.stats import ACTIVE_WITHIN, MAX_CLIENTS, MAX_INTERVALS, Statistics
+from bert_serving.server.stats import (
+    ACTIVE_WITHIN,
+    MAX_CLIENTS,
+    MAX_INTERVALS,
+    RATE_MEMORY,
+    STAGES,
+    Statistics,
+)
 
 #: What 1.10 reports once two requests were seen.
 KEYS_1_10 = {
@@ -124,3 +131,37 @@ def test_a_report_is_json() -> None:
     statistics.count_request(b"\xff", 1, 1.0)
     statistics.count_error("internal")
     assert json.loads(json.dumps(statistics.report(2.0))) == statistics.report(2.0)
+
+
+def test_stages_and_batches_have_histograms() -> None:
+    statistics = Statistics(0.0)
+    for seconds in (0.0004, 0.003, 0.7, 100.0):
+        statistics.count_stage("queue", seconds)
+    statistics.count_batch(rows=3, tokens=30, padded_tokens=40)
+    histograms = statistics.report(1.0)["histograms"]
+    assert set(histograms) == {"stage_%s_seconds" % stage for stage in STAGES} | {"batch_rows"}
+    queue = histograms["stage_queue_seconds"]
+    assert queue["count"] == 4
+    assert queue["sum"] == pytest.approx(100.7034)
+    assert dict(map(tuple, queue["buckets"]))["+Inf"] == 4
+    assert dict(map(tuple, queue["buckets"]))[0.001] == 1
+    assert histograms["batch_rows"]["buckets"][:3] == [[1, 0], [2, 0], [4, 1]]
+
+
+def test_the_rate_of_rows_forgets() -> None:
+    statistics = Statistics(0.0)
+    assert statistics.rows_per_second(0.0) == 0
+    for number in range(1, 1001):
+        statistics.count_rows_done(10, number / 10)
+    assert statistics.rows_per_second(100.0) == pytest.approx(100, rel=0.02)
+    assert statistics.rows_per_second(100.0 + RATE_MEMORY) == pytest.approx(37, rel=0.02)
+    assert statistics.rows_per_second(200.0) < 1e-6
+
+
+def test_what_workers_do() -> None:
+    statistics = Statistics(0.0)
+    statistics.count_done("worker-0.0")
+    assert statistics.workers({"worker-0.0": 0, "worker-1.0": 2}) == {
+        "worker-0.0": {"state": "idle", "batches": 1},
+        "worker-1.0": {"state": "busy", "batches": 0},
+    }

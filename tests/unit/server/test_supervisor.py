@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 import zmq
-from support import PATIENCE
+from support import PATIENCE, free_ports
 from unit.server.support import Hub, echo_spec, inproc, receive
 
 from bert_serving.server import supervisor as module
@@ -141,8 +141,8 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> List[str]:
 class Running:
     """A supervisor as it is inside run(), and the ventilator's link to it."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.supervisor = Supervisor(echo_spec("-num_worker", "2"))
+    def __init__(self, hub: Hub, *flags: str) -> None:
+        self.supervisor = Supervisor(echo_spec("-num_worker", "2", *flags))
         control = hub.socket(zmq.ROUTER)
         control.setsockopt(zmq.ROUTER_MANDATORY, 1)
         control.bind(inproc().control)
@@ -195,6 +195,13 @@ class Running:
 @pytest.fixture
 def running(hub: Hub, spawned: List[str]) -> Iterator[Running]:
     made = Running(hub)
+    yield made
+    made.supervisor.close()
+
+
+@pytest.fixture
+def with_http(hub: Hub, spawned: List[str]) -> Iterator[Running]:
+    made = Running(hub, "-http_port", str(free_ports()[0]))
     yield made
     made.supervisor.close()
 
@@ -259,12 +266,12 @@ def test_each_early_death_doubles_the_wait_up_to_the_longest(
     running: Running, spawned: List[str], log: Any
 ) -> None:
     running.make_ready()
-    slot = running.supervisor._slots[1]
+    slot = running.supervisor._slots["worker-1"]
     waits = []
     for number in range(9):
         child = running.supervisor._children["worker-1.0"]
         now = child.started + HEALTHY_AFTER
-        running.supervisor._lose_worker(child, "worker-1 died", now)
+        running.supervisor._lose(child, "worker-1 died", now)
         assert slot.restart_at is not None
         waits.append(slot.restart_at - now)
         assert slot.generation == number + 1
@@ -272,9 +279,9 @@ def test_each_early_death_doubles_the_wait_up_to_the_longest(
     assert (waits[0], waits[-1]) == pytest.approx((FIRST_BACK_OFF, LONGEST_BACK_OFF))
     assert "error: worker-1 died; it is replaced in 16.0 s" in log.text
     # One that was well for long starts again at the first.
-    running.supervisor._lose_worker(child, "worker-1 died", child.started + HEALTHY_AFTER + 1)
+    running.supervisor._lose(child, "worker-1 died", child.started + HEALTHY_AFTER + 1)
     assert slot.back_off == 2 * FIRST_BACK_OFF
-    assert running.supervisor._slots[0].back_off == FIRST_BACK_OFF, "the other's own"
+    assert running.supervisor._slots["worker-0"].back_off == FIRST_BACK_OFF, "the other's own"
 
 
 def test_a_dead_worker_is_told_of_and_replaced(
@@ -292,7 +299,7 @@ def test_a_dead_worker_is_told_of_and_replaced(
     assert lost.stdin.is_closed
     assert "worker-0.0" not in running.supervisor._children
     assert spawned[-1] == "worker-1.0", "it is not replaced at once"
-    running.supervisor._slots[0].restart_at = 0.0  # the time has come
+    running.supervisor._slots["worker-0"].restart_at = 0.0  # the time has come
     running.step()
     assert spawned[-1] == "worker-0.1"
     running.step()
@@ -317,6 +324,21 @@ def test_a_worker_that_fails_later_is_no_end(running: Running, log: Any) -> None
     running.report("worker-1.0", "failed", message="out of memory")
     running.step()
     assert "error: worker-1 failed: out of memory" in log.text
+
+
+def test_a_dead_http_process_is_replaced_and_no_worker_is_lost(
+    with_http: Running, spawned: List[str], log: Any
+) -> None:
+    assert spawned == ["sink.0", "ventilator.0", "worker-0.0", "worker-1.0", "http.0"]
+    with_http.make_ready()
+    with_http.process("http.0").status = -9
+    with_http.step()
+    assert "error: http was ended by signal SIGKILL; it is replaced in 0.5 s" in log.text
+    with_http.supervisor._slots["http"].restart_at = 0.0  # the time has come
+    with_http.step()
+    assert spawned[-1] == "http.1"
+    with_http.supervisor._tell("ventilator", "first")
+    assert with_http.told("ventilator.0") == {"command": "first"}
 
 
 # --------------------------------------------------------------------------------- stopping
@@ -364,6 +386,30 @@ def test_draining_asks_one_after_the_other(running: Running, log: Any) -> None:
     assert "warning" not in log.text
 
 
+def test_http_is_drained_before_the_ventilator(with_http: Running, log: Any) -> None:
+    with_http.make_ready()
+    told: List[str] = []
+    tell = with_http.supervisor._tell
+
+    def note(role: str, command: str, **values: Any) -> None:
+        told.append("%s: %s" % (role, command))
+        answer = {"drain": "drained", "flush": "flushed"}[command]
+        answer = "http_drained" if role == "http" else answer
+        with_http.report(role + ".0", answer, accepted=0)
+        tell(role, command, **values)
+
+    with_http.supervisor._tell = note  # type: ignore[method-assign]
+    with_http.supervisor._drain()
+    assert told == ["http: drain", "ventilator: drain", "sink: flush"]
+    assert "warning" not in log.text
+
+
+def test_a_dead_http_process_is_not_waited_for(with_http: Running) -> None:
+    with_http.make_ready()
+    with_http.process("http.0").status = 1
+    assert with_http.supervisor._await("http_drained", 10 * PATIENCE, "http") is None
+
+
 @pytest.mark.parametrize("reason", ["not ready", "a second stop"])
 def test_nobody_waits_when(reason: str, running: Running) -> None:
     if reason == "a second stop":
@@ -400,8 +446,9 @@ def test_the_wait_has_an_end(running: Running) -> None:
 
 
 def test_processes_end_in_the_direction_of_a_request(
-    running: Running, monkeypatch: pytest.MonkeyPatch, log: Any
+    with_http: Running, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
+    running = with_http
     running.make_ready()
     ended: List[List[str]] = []
 
@@ -413,5 +460,5 @@ def test_processes_end_in_the_direction_of_a_request(
 
     monkeypatch.setattr(module, "end", end)
     running.supervisor._end_all()
-    assert ended == [["ventilator"], ["worker-0", "worker-1"], ["sink"]]
+    assert ended == [["http"], ["ventilator"], ["worker-0", "worker-1"], ["sink"]]
     assert "warning: worker-1 didn't stop and was killed" in log.text

@@ -15,6 +15,7 @@ from support import PATIENCE
 from bert_serving.server import engines, tuning
 from bert_serving.server.calibration import SPLITS
 from bert_serving.server.engines import Engine, Features
+from bert_serving.server.pooling import HiddenStates
 from bert_serving.server.spec import EngineSpec
 from bert_serving.server.tuning import Tuning, is_worth_it, lookup, tune
 
@@ -45,6 +46,9 @@ class FakeEngine(Engine):
         self.batches.append(features)
         self.alone.append(is_alone)
         return np.zeros((features.rows, 1))
+
+    def hidden_states(self, *_: Any, **__: Any) -> HiddenStates:
+        raise NotImplementedError
 
     def close(self) -> None:
         self.is_closed = True

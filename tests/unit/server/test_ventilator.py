@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Sequence
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from support import PATIENCE
 from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive, running_role
 
 from bert_serving.client.frames import encode_request, encode_texts
+from bert_serving.client.options import Options
 from bert_serving.client.protocol import Request
 from bert_serving.server import ventilator as module
 from bert_serving.server import work
@@ -28,6 +29,8 @@ from bert_serving.server.messages import (
     RequestFailed,
     decode,
 )
+from bert_serving.server.pooling import Pooling
+from bert_serving.server.stats import STAGES
 from bert_serving.server.tokenization import Tokenizer
 from bert_serving.server.ventilator import Ventilator
 
@@ -88,10 +91,10 @@ class Bench:
         texts: Sequence[Any],
         request_id: int = 1,
         client: bytes = b"me",
-        timeout: Optional[float] = None,
+        **asked: Any,
     ) -> None:
-        header = {} if timeout is None else {"timeout": timeout}
-        request = Request(client, encode_texts(list(texts)), request_id, len(texts), header)
+        options = Options(**asked) if asked else None
+        request = Request(client, encode_texts(list(texts)), request_id, len(texts), options)
         self.send_frames(*encode_request(request))
 
     def command(self, name: bytes) -> None:
@@ -278,6 +281,134 @@ def test_work_for_a_client_that_is_gone_is_dropped(bench: Bench) -> None:
         bench.gone(b"leaver")
         assert bench.for_sink() == Dropped(1)
         assert bench.worker().batch().handles.tolist() == [2]
+
+
+# --------------------------------------------------------------------------- protocol 2
+
+
+def test_what_a_request_asks_for_reaches_the_sink(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["abc"], dtype="float16", stream=True, tokens=True, offsets=True)
+        registered = bench.for_sink()
+    assert registered.plan is not None
+    assert (registered.plan.stream, registered.plan.half) == (True, True)
+    assert registered.plan.num_tokens == 5
+    assert registered.plan.accepted <= registered.plan.tokenized
+    assert json.loads(registered.tokens) == [["[CLS]", "a", "##b", "##c", "[SEP]"]]
+    assert json.loads(registered.offsets) == [[[0, 0], [0, 1], [1, 2], [2, 3], [0, 0]]]
+
+
+def test_tokens_are_sent_if_asked_for_in_protocol_2_and_by_the_flag_in_1(
+    hub: Hub, link: FakeLink
+) -> None:
+    bench = Bench(hub, link, "-show_tokens_to_client")
+    try:
+        with bench.running():
+            bench.request(["a"])
+            assert bench.for_sink().tokens is not None
+            bench.request(["a"], timeout=10.0)
+            assert bench.for_sink().tokens is None
+    finally:
+        bench.ventilator.close()
+
+
+def test_another_pooling_reaches_the_worker(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["a b"], request_id=1, pooling_strategy="NONE", pooling_layer=(-1,))
+        bench.request(["c"], request_id=2, normalize=False)
+        assert bench.for_sink().padded_length == 4
+        assert bench.for_sink().padded_length == 0
+        batch = bench.worker().batch()
+    assert batch.poolings == {1: Pooling("NONE", (11,), False)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"pooling_strategy": "MEDIAN"}, "'MEDIAN'"),
+        ({"pooling_layer": (99,)}, "99"),
+        ({"truncate": False}, "text 0 has"),
+    ],
+)
+def test_what_cannot_be_done_is_answered(bench: Bench, asked: Any, message: str) -> None:
+    with bench.running():
+        bench.request(["a " * 600] * 2, **asked)
+        reply = bench.for_sink()
+        failed = failure(reply)
+        assert bench.status()["num_open_request"] == 0
+    assert failed.kind == ("too_long" if "truncate" in asked else "bad_request")
+    assert message in failed.message
+
+
+def test_tokenized_texts_have_no_offsets(bench: Bench) -> None:
+    with bench.running():
+        bench.request([["a"]], offsets=True)
+        assert "tokenized texts have no offsets" in failure(bench.for_sink()).message
+
+
+def test_a_cancelled_request_is_dropped(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["a"], request_id=1)
+        bench.request(["b"], request_id=2)
+        assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
+        bench.send_frames(b"other", b"CANCEL", b"1", b"0")
+        bench.send_frames(b"me", b"CANCEL", b"1", b"0")
+        bench.send_frames(b"me", b"CANCEL", b"1", b"0")
+        assert bench.for_sink() == Dropped(1)
+        status = bench.status()
+        assert (status["num_open_request"], status["num_cancelled"]) == (1, 1)
+        assert bench.worker().batch().handles.tolist() == [2]
+
+
+def test_a_request_that_is_sent_again_is_taken_once(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["a"], request_id=1)
+        bench.request(["a"], request_id=1, again=True)
+        assert isinstance(bench.for_sink(), Registered)
+        assert bench.status()["num_open_request"] == 1
+        bench.request(["a"], request_id=2, again=True)  # the first one was lost
+        assert bench.for_sink().request_id == 2
+
+
+def test_more_than_the_queue_holds_is_refused_at_once(hub: Hub, link: FakeLink) -> None:
+    bench = Bench(hub, link, "-max_queue_rows", "10")
+    try:
+        with bench.running():
+            bench.request(["a"] * 8, request_id=1)
+            assert isinstance(bench.for_sink(), Registered)
+            bench.request(["a"] * 3, request_id=2)
+            refused = failure(bench.for_sink())
+            bench.request(["a"] * 11, request_id=3)
+            too_large = failure(bench.for_sink())
+            worker = bench.worker()
+            worker.send(Done(worker.batch().batch_id))
+            while bench.status()["num_open_request"]:
+                pass  # the worker's word takes another way than the question
+            bench.request(["a"] * 3, request_id=4)
+            assert bench.for_sink().request_id == 4
+    finally:
+        bench.ventilator.close()
+    assert refused.kind == "overloaded"
+    assert refused.retry_after is not None
+    assert too_large.kind == "bad_request"
+
+
+def test_the_status_tells_of_stages_and_workers(bench: Bench) -> None:
+    with bench.running():
+        worker = bench.worker()
+        bench.request(["a", "b"])
+        batch = worker.batch()
+        bench.for_sink()
+        busy = bench.status()
+        worker.send(Done(batch.batch_id))
+        status = bench.status()
+        while status["num_open_request"]:
+            status = bench.status()
+    assert busy["workers"] == {"worker-0.0": {"state": "busy", "batches": 0}}
+    assert busy["num_open_row"] == 2
+    assert status["workers"] == {"worker-0.0": {"state": "idle", "batches": 1}}
+    histograms = status["histograms"]
+    assert all(histograms["stage_%s_seconds" % stage]["count"] == 1 for stage in STAGES)
 
 
 # ----------------------------------------------------------------------------- commands

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
-from typing import Any, List, Tuple
+import threading
+import time
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
+import zmq
+from support import PATIENCE
+from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive
 
 from bert_serving.server.engines import Engine, Features
-from bert_serving.server.errors import EngineError
+from bert_serving.server.messages import BatchMessage, Broken, Done, Part, Ready, decode
+from bert_serving.server.pooling import HiddenStates, Pooling
 from bert_serving.server.spec import EngineSpec
-from bert_serving.server.worker import WARM_UP, compute, warm_up
+from bert_serving.server.worker import WARM_UP, Worker, warm_up
 
 
 class Recorder(Engine):
-    """Returns what it is told to, and keeps what it was asked."""
+    """Keeps what it was asked."""
 
-    def __init__(self, answer: Any = None) -> None:
-        self.answer = answer
+    def __init__(self) -> None:
         self.asked: List[Tuple[Features, bool]] = []
 
     def load(self, spec: EngineSpec, device: int) -> None:
@@ -23,48 +28,13 @@ class Recorder(Engine):
 
     def encode(self, features: Features, is_alone: bool = True) -> np.ndarray:
         self.asked.append((features, is_alone))
-        return np.zeros((features.rows, 2)) if self.answer is None else self.answer
+        return np.zeros((features.rows, 2))
+
+    def hidden_states(self, *_: Any, **__: Any) -> HiddenStates:
+        raise NotImplementedError
 
     def close(self) -> None:
         raise NotImplementedError
-
-
-def two_rows() -> Features:
-    """One of three tokens and one of a single token."""
-    tokens = np.array([[5, 6, 7, 8], [0] * 4, [1] * 4], np.int32)
-    return Features(tokens, np.array([3, 1], np.int32))
-
-
-def spec(dimension: int, per_token: bool) -> EngineSpec:
-    return EngineSpec("echo", None, dimension, per_token, threads=1, gpu_memory_fraction=0.5)
-
-
-@pytest.mark.parametrize(("per_token", "count"), [(False, 2), (True, 4)])
-def test_vectors_are_handed_on(per_token: bool, count: int) -> None:
-    answer = np.zeros((count, 3))
-    engine, features = Recorder(answer), two_rows()
-    assert compute(engine, features, spec(3, per_token), is_alone=False) is answer
-    assert engine.asked == [(features, False)]
-
-
-@pytest.mark.parametrize(
-    ("shape", "per_token"),
-    [
-        ((2, 5), True),
-        ((4, 5), False),
-        ((1, 5), False),
-        ((3, 5), False),
-        ((2, 3, 5), True),
-        ((4,), True),
-        ((2, 6), False),
-        ((4, 6), True),
-    ],
-)
-def test_a_wrong_shape_is_an_error(shape: Tuple[int, ...], per_token: bool) -> None:
-    expected = (4, 5) if per_token else (2, 5)
-    with pytest.raises(EngineError) as raised:
-        compute(Recorder(np.zeros(shape)), two_rows(), spec(5, per_token))
-    assert "of shape %s, not %s" % (shape, expected) in str(raised.value)
 
 
 @pytest.mark.parametrize(("max_length", "lengths"), [(512, [8, 16]), (10, [8, 10]), (4, [4, 4])])
@@ -76,3 +46,44 @@ def test_warming_up_keeps_to_the_longest_sequence(max_length: int, lengths: List
         for (rows, _), length in zip(WARM_UP, lengths)
         for is_alone in (True, False)
     ]
+
+
+def batch(batch_id: int, poolings: Dict[int, Pooling]) -> BatchMessage:
+    """A text of two tokens and one of a single one, each of its own request."""
+    lengths, tokens = np.array([2, 1], np.int32), np.ones((3, 3), np.int32)
+    handles, indices = np.array([5, 6], np.int64), np.array([0, 0], np.int32)
+    return BatchMessage(batch_id, handles, indices, lengths, tokens, True, poolings)
+
+
+def test_a_batch_becomes_a_part_for_each_pooling_and_then_is_done(hub: Hub, link: FakeLink) -> None:
+    endpoints = inproc()
+    ventilator, sink = hub.socket(zmq.ROUTER), hub.socket(zmq.PULL)
+    ventilator.bind(endpoints.workers)
+    sink.bind(endpoints.results)
+    worker = Worker(hub.context, echo_spec(), endpoints, link, "worker-0")
+    thread = threading.Thread(target=worker.run, args=(-1,))
+    started = time.monotonic()
+    thread.start()
+    try:
+        name, ready = receive(ventilator)
+        assert isinstance(decode([ready]), Ready)
+        assert link.heard() == {"event": "ready"}
+        for batch_id, poolings, shapes in (
+            (1, {}, [(2, 768)]),
+            (2, {6: Pooling("NONE", (0, 1), False)}, [(1, 768), (1, 1536)]),
+        ):
+            ventilator.send_multipart([name, *batch(batch_id, poolings).frames()])
+            parts = [decode(receive(sink)) for _ in shapes]
+            for part, shape in zip(parts, shapes):
+                assert isinstance(part, Part)
+                assert part.vectors.shape == shape
+                assert started <= part.began <= time.monotonic()
+            assert decode(receive(ventilator)[1:]) == Done(batch_id)
+        ventilator.send_multipart([name, *batch(3, {5: Pooling("MEDIAN", (0,), False)}).frames()])
+        broken = decode(receive(ventilator)[1:])
+        assert broken == Broken(3, "KeyError: 'MEDIAN'")
+    finally:
+        link.post("stop")
+        thread.join(PATIENCE)
+        worker.close()
+    assert not thread.is_alive()

@@ -1,0 +1,104 @@
+"""The parts of a streamed reply: which rows have come, and all of them put together. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, List, Optional, Sequence, Set
+
+import numpy as np
+
+from bert_serving.client.errors import ProtocolError
+from bert_serving.client.protocol import Details, Part, VectorsReply
+
+__all__ = ["RowsToCome", "assemble"]
+
+
+class RowsToCome:
+    """The rows of one request that no part has brought yet.
+
+    A request that was sent again may be computed again: what came before is taken out of the parts
+    of the second time.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._total = rows
+        self._seen: Set[int] = set()
+
+    @property
+    def missing(self) -> int:
+        """How many rows are still to come."""
+        return self._total - len(self._seen)
+
+    def fresh(self, reply: VectorsReply) -> VectorsReply:
+        """``reply`` with those of its rows that are new. Raises ProtocolError for unknown rows."""
+        part = reply.part
+        assert part is not None, "a reply of a stream is a part"
+        places = []
+        for place, row in enumerate(part.rows):
+            if not 0 <= row < self._total:
+                raise ProtocolError(
+                    "the server sent row %d of a request that has %d" % (row, self._total)
+                )
+            if row not in self._seen:
+                self._seen.add(row)
+                places.append(place)
+        return reply if len(places) == len(part.rows) else _some(reply, part, places)
+
+
+def _some(reply: VectorsReply, part: Part, places: List[int]) -> VectorsReply:
+    rows = _pick(part.rows, places)
+    details = reply.details
+    if details is not None:
+        kept = frozenset(rows)
+        details = details._replace(
+            truncated=tuple(row for row in details.truncated if row in kept),
+            offsets=None if details.offsets is None else _pick(details.offsets, places),
+        )
+    tokens = reply.tokens if isinstance(reply.tokens, str) else _pick(reply.tokens, places)
+    return replace(
+        reply,
+        array=reply.array[places],
+        tokens=tokens,
+        details=details,
+        part=Part(rows, part.is_last),
+    )
+
+
+def _pick(values: Sequence[Any], places: List[int]) -> List[Any]:
+    return [values[place] for place in places]
+
+
+def assemble(replies: Sequence[VectorsReply], rows: int) -> VectorsReply:
+    """One reply of all ``rows`` out of the parts of a whole stream, in any order.
+
+    Token vectors of parts that are shorter than others are filled up with zeros.
+    """
+    last = replies[-1]
+    if last.part is None:
+        return last
+    filled = [reply for reply in replies if len(reply.array)]
+    width = np.max([reply.array.shape[1:] for reply in filled], axis=0)
+    array = np.zeros((rows, *width), dtype=last.array.dtype)
+    tokens: List[Any] = [None] * rows
+    offsets: List[Any] = [None] * rows
+    truncated: Set[int] = set()
+    for reply in filled:
+        places = reply.part.rows if reply.part is not None else list(range(rows))
+        array[(places,) + tuple(map(slice, reply.array.shape[1:]))] = reply.array
+        details = reply.details or Details()
+        truncated.update(details.truncated)
+        _place(tokens, places, reply.tokens)
+        _place(offsets, places, details.offsets)
+    whole: Optional[Details] = last.details and last.details._replace(
+        truncated=tuple(sorted(truncated)),
+        offsets=None if None in offsets else offsets,
+    )
+    return replace(
+        last, array=array, tokens="" if None in tokens else tokens, details=whole, part=None
+    )
+
+
+def _place(into: List[Any], places: List[int], values: Any) -> None:
+    if isinstance(values, list):
+        for place, value in zip(places, values):
+            into[place] = value

@@ -1,0 +1,68 @@
+"""What messages between the server's processes are put together from: arrays and values as bytes.
+
+Pure; :mod:`bert_serving.server.messages` says what lies where.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from typing import Any, Dict, Mapping, Tuple
+
+import numpy as np
+
+from bert_serving.server.pooling import Pooling
+
+__all__ = [
+    "buffer_of",
+    "json_frame",
+    "poolings_bytes",
+    "poolings_of",
+    "provenance",
+    "provenance_bytes",
+    "values_of",
+]
+
+
+def provenance_bytes(handles: np.ndarray, indices: np.ndarray, lengths: np.ndarray) -> bytes:
+    """Where each row comes from and its length: int64, int32 and int32 [rows]."""
+    return handles.tobytes() + indices.tobytes() + lengths.tobytes()
+
+
+def provenance(head: bytes, start: int, rows: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What :func:`provenance_bytes` made, from place ``start`` on."""
+    return (
+        np.frombuffer(head, np.int64, rows, start),
+        np.frombuffer(head, np.int32, rows, start + 8 * rows),
+        np.frombuffer(head, np.int32, rows, start + 12 * rows),
+    )
+
+
+def poolings_bytes(poolings: Mapping[int, Pooling]) -> bytes:
+    """Rare, so in JSON: the fields of a pooling, behind the request that it is of."""
+    values = [[handle, *astuple(pooling)] for handle, pooling in poolings.items()]
+    return json.dumps(values).encode("ascii")
+
+
+def poolings_of(text: bytes) -> Dict[int, Pooling]:
+    """What :func:`poolings_bytes` made."""
+    return {
+        handle: Pooling(strategy, tuple(layers), normalize)
+        for handle, strategy, layers, normalize in json.loads(text)
+    }
+
+
+def json_frame(letter: bytes, **values: Any) -> bytes:
+    """A message's letter and its values."""
+    return letter + json.dumps(values).encode("ascii")
+
+
+def values_of(head: bytes) -> Dict[str, Any]:
+    """The values behind the letter."""
+    values: Dict[str, Any] = json.loads(head[1:])
+    return values
+
+
+def buffer_of(array: np.ndarray) -> Any:
+    """The array's own memory as a frame; an empty array has none to lend."""
+    return np.ascontiguousarray(array).data.cast("B") if array.size else b""

@@ -1,0 +1,89 @@
+"""Whether a request is taken, and what it asks for.
+
+No socket and no clock; :mod:`ventilator` does what is decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Optional
+
+from bert_serving.client.frames import parse_texts
+from bert_serving.client.protocol import ErrorKind, Request
+from bert_serving.server.intake import Accepted
+from bert_serving.server.open_requests import OpenRequests, Refusal
+from bert_serving.server.pooling import Pooling, resolve
+from bert_serving.server.spec import ServiceSpec
+from bert_serving.server.stats import Statistics
+
+__all__ = ["Reception"]
+
+logger = logging.getLogger(__name__)
+
+
+class Reception:
+    """Makes requests open, as long as ``is_closed`` is False."""
+
+    def __init__(self, spec: ServiceSpec, statistics: Statistics, requests: OpenRequests) -> None:
+        self._spec = spec
+        self._statistics = statistics
+        self._requests = requests
+        self.accepted = 0  # ever; the newest one's handle
+        self.is_closed = False
+
+    def take(self, request: Request, now: float) -> Optional[Accepted]:
+        """The request, open from now on; None if it is open already and was only sent again.
+
+        Raises MalformedMessage if it can't be read, and Refusal if it isn't taken.
+        """
+        options = request.options
+        if options is not None and options.again and self._requests.find(*request.name) is not None:
+            return None
+        if self.is_closed:
+            message = "the server is stopping and takes no new requests"
+            raise Refusal(ErrorKind.SHUTTING_DOWN, message)
+        # Before its texts are parsed, which take several times the memory of their JSON.
+        rate = self._statistics.rows_per_second(now)
+        self._requests.check(request.rows, len(request.payload), rate)
+        texts, is_tokenized = parse_texts(request)
+        logger.debug(
+            "request %d of client %r: %d texts", request.request_id, request.identity, len(texts)
+        )
+        pooling = self._pooling_of(request, is_tokenized)
+        self.accepted += 1
+        accepted = Accepted(
+            self.accepted,
+            request,
+            texts,
+            is_tokenized,
+            pooling,
+            per_token=self._spec.engine.per_token if pooling is None else pooling.per_token,
+            with_tokens=self._spec.show_tokens if options is None else options.tokens,
+            now=now,
+        )
+        self._statistics.count_request(request.identity, len(texts), now)
+        self._requests.add(accepted)
+        return accepted
+
+    def _pooling_of(self, request: Request, is_tokenized: bool) -> Optional[Pooling]:
+        """The pooling that the request asks for, None if it is the server's own.
+
+        Raises Refusal if it asks for what can't be done.
+        """
+        options = request.options
+        if options is None:
+            return None
+        if is_tokenized and options.offsets:
+            message = "tokenized texts have no offsets; ask for tokens alone"
+            raise Refusal(ErrorKind.BAD_REQUEST, message)
+        if not options.asks_for_pooling:
+            return None
+        try:
+            return resolve(
+                self._spec.pooling,
+                options.pooling_strategy,
+                options.pooling_layer,
+                options.normalize,
+            )
+        except ValueError as error:
+            raise Refusal(ErrorKind.BAD_REQUEST, str(error)) from error
