@@ -47,16 +47,44 @@ INSTALL: List[str] = [
     "onnxruntime>=1.17; python_version >= '3.8'",
 ]
 
+# An index may list later releases without saying which Python they need.
+HTTP: List[str] = [
+    "fastapi>=0.100,<0.104; python_version < '3.8'",
+    "fastapi>=0.100; python_version >= '3.8'",
+    # The pages of the interactive docs, for machines without internet.
+    "fastapi-offline>=1.6,<1.7; python_version < '3.8'",
+    "fastapi-offline>=1.7; python_version >= '3.8'",
+    # Both halve the time that HTTP takes.
+    "httptools>=0.5",
+    "uvloop>=0.17,<0.19; python_version < '3.8' and sys_platform != 'win32'",
+    "uvloop>=0.17; python_version >= '3.8' and sys_platform != 'win32'",
+    "orjson>=3.9,<3.9.8; python_version < '3.8'",
+    "orjson>=3.9; python_version >= '3.8'",
+    "prometheus_client>=0.17,<0.18; python_version < '3.8'",
+    "prometheus_client>=0.17; python_version >= '3.8'",
+    "pydantic>=2,<2.6; python_version < '3.8'",
+    "pydantic>=2; python_version >= '3.8'",
+    "uvicorn>=0.22,<0.23; python_version < '3.8'",
+    "uvicorn>=0.22; python_version >= '3.8'",
+]
+
 EXTRAS: Dict[str, List[str]] = {
-    "dev": [
+    "dev": HTTP
+    + [
         "hypothesis>=6.79",
+        "httpx>=0.24,<0.25; python_version < '3.8'",
+        "httpx>=0.24; python_version >= '3.8'",
         "matplotlib>=3.5",
         "mypy>=1.8; python_version >= '3.10'",
+        "openai>=1.40; python_version >= '3.10'",
         "psutil>=5.9",
+        "pyarrow==12.0.1; python_version < '3.8'",
+        "pyarrow>=14; python_version >= '3.8'",
         "pytest>=7.4",
         "pytest-timeout>=2.2",
         # A formatter's releases format differently.
         "ruff>=0.17,<0.18; python_version >= '3.10'",
+        "schemathesis>=4; python_version >= '3.10'",
         "setuptools>=64",
         # Python 3.7 gets its TensorFlow from the extra of that name.
         "tensorflow-cpu>=2.16; python_version >= '3.10' and platform_machine == 'x86_64'",
@@ -67,8 +95,12 @@ EXTRAS: Dict[str, List[str]] = {
     # onnxruntime-gpu isn't here: it must take the place of onnxruntime, which pip can't be told.
     "gpu": ["GPUtil>=1.4; python_version < '3.12'", "nvidia-ml-py>=12"],
     "benchmark": ["matplotlib>=3.5", "tqdm>=4.60"],
-    # For a part that comes next.
-    "http": ["starlette>=0.29", "uvicorn>=0.22"],
+    "encode": [
+        "pyarrow==12.0.1; python_version < '3.8'",
+        "pyarrow>=14; python_version >= '3.8'",
+        "tqdm>=4.60",
+    ],
+    "http": HTTP,
     "tensorflow": [
         "tensorflow-gpu==1.15; python_version < '3.8'",
         # TensorFlow 1.15 can't build some graphs, tf.ones([tf.shape(x)[0]]) for one, with 1.20.
@@ -95,6 +127,7 @@ setup(
     entry_points={
         "console_scripts": [
             "bert-serving-benchmark=bert_serving.benchmarks.cli:main",
+            "bert-serving-encode=bert_serving.client.bulk.cli:main",
             "bert-serving-optimize=bert_serving.graph_opt.cli:main",
             "bert-serving-start=bert_serving.server.cli:start",
             "bert-serving-terminate=bert_serving.server.cli:terminate",

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDERS = ("client", "server", "graph_opt", "benchmarks")
+WEB = ("fastapi", "starlette", "uvicorn")
 ENGINES = ("onnxruntime", "onnx", "tensorflow", "torch", "transformers")
 
 pytestmark = pytest.mark.timeout(300)
@@ -90,6 +91,7 @@ def test_wheel(source: Path, environment: Path, tmp_path: Path) -> None:
     commands = (target / "bin").iterdir()
     assert sorted(path.name for path in commands) == [
         "bert-serving-benchmark",
+        "bert-serving-encode",
         "bert-serving-optimize",
         "bert-serving-start",
         "bert-serving-terminate",
@@ -126,8 +128,8 @@ LOADED = "import sys; %s; print(sorted({name.partition('.')[0] for name in sys.m
 def test_no_engine_is_loaded(statement: str) -> None:
     loaded = run(sys.executable, "-c", LOADED % statement)
     assert "bert_serving" in loaded
-    for engine in ENGINES:
-        assert "'%s'" % engine not in loaded
+    for name in ENGINES + WEB:
+        assert "'%s'" % name not in loaded
 
 
 def test_the_client_needs_little() -> None:

@@ -1,0 +1,128 @@
+"""What a run remembers, so that an interrupted one goes on: the file ``OUT.progress``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from bert_serving.client.bulk.errors import UsageError
+from bert_serving.client.bulk.rows import Batch, Position
+
+__all__ = ["State", "differences", "load", "model_identity", "save"]
+
+FORMAT = 1
+#: What of a server's configuration decides the vectors, as far as it says it.
+MODEL_KEYS = (
+    "model",
+    "model_dir",
+    "tuned_model_dir",
+    "ckpt_name",
+    "engine",
+    "precision",
+    "max_seq_len",
+    "max_length",
+    "pooling_strategy",
+    "pooling_layer",
+    "normalize",
+    "do_lower_case",
+    "mask_cls_sep",
+    "no_special_token",
+    "no_position_embeddings",
+)
+#: Values of options that let only rows pass of which any other value makes the same.
+STRICTEST = {"blank": "error", "truncate": "error"}
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is, and of what; the first three decide the output.
+
+    ``model`` is what the server said, with the ``dimension`` of its vectors; empty before it was
+    asked. ``rows`` are written and counted in ``sizes``, the bytes of each file; ``offset`` and
+    ``line`` are the input's position behind them. ``truncated`` texts were longer than the server
+    takes. ``complete``: nothing but making the output of it is left.
+    """
+
+    input: Mapping[str, Any]
+    options: Mapping[str, Any]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    rows: int = 0
+    offset: int = 0
+    line: int = 0
+    consumed: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    truncated: int = 0
+    complete: bool = False
+
+    @property
+    def position(self) -> Position:
+        """Where the input is to be read on."""
+        return Position(self.offset, self.line)
+
+    def after(self, batch: Batch, sizes: Mapping[str, int], truncated: int) -> "State":
+        """The state when ``batch`` is written too."""
+        return replace(
+            self,
+            rows=self.rows + len(batch.texts),
+            offset=batch.end.offset,
+            line=batch.end.line,
+            consumed=batch.consumed,
+            sizes=sizes,
+            truncated=self.truncated + truncated,
+        )
+
+
+def model_identity(config: Mapping[str, Any], dimension: int) -> Dict[str, Any]:
+    """What of a server's configuration decides the vectors. It is like what JSON gives back."""
+    found = {key: config[key] for key in MODEL_KEYS if key in config}
+    return dict(found, dimension=dimension)
+
+
+def save(state: State) -> bytes:
+    """The content of the progress file."""
+    return json.dumps(dict(asdict(state), format=FORMAT), indent=1).encode("ascii") + b"\n"
+
+
+def load(path: Path) -> Optional[State]:
+    """The state in a progress file; None if there is no such file. Raises UsageError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError("can't read %s: %s" % (path, error.strerror)) from error
+    try:
+        values = json.loads(data.decode("ascii"))
+        if values.pop("format") != FORMAT:
+            raise ValueError("it is of another version")
+        return State(**values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(
+            "%s can't be read (%s): finish with the version that wrote it, or begin anew by "
+            "--restart" % (path, error)
+        ) from error
+
+
+def differences(before: State, now: State) -> List[str]:
+    """In what two runs differ, for a message; nothing if one can go on with the other."""
+    found = []
+    if before.input != now.input:
+        found.append("the input has changed since")
+    for name, value in now.options.items():
+        old = before.options.get(name)
+        # A run that would have ended with an error has no rows that another value changes.
+        if old not in (value, STRICTEST.get(name, value)):
+            found.append("--%s was %s and is %s" % (name, _shown(old), _shown(value)))
+    # One of the two may not have asked a server yet.
+    if before.model and now.model:
+        for key in sorted({*before.model, *now.model}):
+            old, new = before.model.get(key), now.model.get(key)
+            if old != new:
+                found.append("the server's %s was %s and is %s" % (key, _shown(old), _shown(new)))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value)
