@@ -25,10 +25,9 @@ def run(setting: Setting, wanted: Collection[str]) -> Iterator[Measured]:
     model = setting.bert_base("google")
     if not (model / "bert_config.json").is_file():
         raise BenchmarkError("bert-as-service needs a model in Google's layout; %s isn't" % model)
-    flags = ("-model_dir", str(model), "-max_seq_len", str(MAX_SEQ_LEN))
-    scratch = setting.place("bert-as-service")
-    rival_server = bert_as_service(place, model, MAX_SEQ_LEN, scratch)
-    with rival_server as target, setting.server(*flags) as subject:
+    length = ("-max_seq_len", str(MAX_SEQ_LEN))
+    rival_server = bert_as_service(place, model, setting.place("bert-as-service"), length)
+    with rival_server as target, setting.server("-model_dir", str(model), *length) as subject:
         for name, (clients, rows, count) in LOADS.items():
             if name not in wanted:
                 continue

@@ -29,16 +29,17 @@ LAST_WORDS = 800
 
 
 @contextmanager
-def bert_as_service(place: Path, model: Path, max_seq_len: int, scratch: Path) -> Iterator[Target]:
+def bert_as_service(
+    place: Path, model: Path, scratch: Path, flags: Sequence[str] = ()
+) -> Iterator[Target]:
     """A server of bert-as-service 1.10, ready to answer; ``model`` is in Google's layout.
 
-    ``scratch`` is for its files and log. Raises BenchmarkError if it doesn't get ready.
+    ``scratch`` is for its files, sockets and log. Raises BenchmarkError if it doesn't get ready.
     """
     port, port_out = free_ports()
     command = [str(place / "bin" / "python"), str(place / "bin" / "bert-serving-start")]
-    command += ["-model_dir", str(model), "-max_seq_len", str(max_seq_len), "-num_worker", "1"]
-    command += ["-cpu", "-port", str(port), "-port_out", str(port_out)]
-    command += ["-graph_tmp_dir", str(scratch)]
+    command += ["-model_dir", str(model), "-num_worker", "1", "-cpu", *flags]
+    command += ["-port", str(port), "-port_out", str(port_out), "-graph_tmp_dir", str(scratch)]
     target = Target("127.0.0.1", port, port_out)
 
     def is_ready() -> bool:
@@ -49,7 +50,8 @@ def bert_as_service(place: Path, model: Path, max_seq_len: int, scratch: Path) -
                 return False
         return True
 
-    with _served(command, {}, scratch, is_ready):
+    # It is killed in the end, and would leave its sockets in the system's temporary directory.
+    with _served(command, {"ZEROMQ_SOCK_TMP_DIR": str(scratch)}, scratch, is_ready):
         yield target
 
 

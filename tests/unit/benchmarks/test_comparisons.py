@@ -78,7 +78,7 @@ def fake_environment(directory: Path, command: str, script: str) -> Path:
 def test_a_rival_that_does_not_start_says_why(tmp_path: Path) -> None:
     script = "raise SystemExit('no such model')"
     place = fake_environment(tmp_path, "bert-serving-start", script)
-    server = bert_as_service(place, tmp_path, 32, tmp_path)
+    server = bert_as_service(place, tmp_path, tmp_path)
     with pytest.raises(BenchmarkError, match="ended with status 1: no such model"), server:
         raise AssertionError("it isn't ready")
 
