@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -15,6 +16,9 @@ from bert_serving.graph_opt.tensor_proto import Shape
 
 __all__ = ["Interface", "apply_inputs", "choose"]
 
+_INDEX = re.compile("[0-9]{1,6}")
+# Of what is compared with a name that isn't there.
+_LONGEST_NAME, _MOST_NAMES = 500, 20000
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 
 
@@ -105,8 +109,8 @@ def _existing(
     name, colon, index = text.partition(":")
     if name not in nodes and text in signed:
         return _existing(file, nodes, {}, signed[text], kind)
-    if name not in nodes or (colon and not index.isdigit()):
-        near = get_close_matches(name, list(nodes), 5, 0.6)
+    if name not in nodes or (colon and not _INDEX.fullmatch(index)):
+        near = _close_matches(name, nodes)
         near += [one for one in nodes if one.endswith("/" + name)][: 5 - len(near)]
         raise OptionError(
             "%s has no tensor %r to be an %s%s"
@@ -124,6 +128,12 @@ def _existing(
             % (file.path, name, nodes[name].op, len(dtypes), text, kind)
         )
     return _plain(text)
+
+
+def _close_matches(name: str, nodes: Mapping[str, Node]) -> List[str]:
+    """Up to 5 names that are like ``name``; comparing takes as long as both are long."""
+    some = [one for one in nodes if len(one) <= _LONGEST_NAME][:_MOST_NAMES]
+    return get_close_matches(name, some, 5, 0.6) if len(name) <= _LONGEST_NAME else []
 
 
 def _own_name(nodes: Mapping[str, Node], tensor: str) -> str:
