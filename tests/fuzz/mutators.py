@@ -1,4 +1,4 @@
-"""Damaging inputs: blindly, or so that a format's outer layers stay whole and the inner ones break."""
+"""Damaging inputs: blindly, or so that a format's outer layers stay whole and inner ones break."""
 
 from __future__ import annotations
 

@@ -14,45 +14,12 @@ from bert_serving.server.tokenization import Tokenizer, TokenizerSettings, padde
 __all__ = ["TARGETS"]
 
 LENGTH = 12
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "a",
-    "b",
-    "c",
-    "the",
-    "text",
-    "s",
-    "##s",
-    "##ing",
-    "##a",
-    "##b",
-    "##1",
-    "0",
-    "1",
-    "2",
-    "中",
-    "σ",
-    "ς",
-    "σοφος",
-    "i̇",
-    "e",
-    "é",
-    "##é",
-    ".",
-    ",",
-    "?",
-    "!",
-    "-",
-    "'",
-    "|",
-    "|||",
-    "##|",
-    "😀",
-]
+WORDS = (
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "the", "text", "s", "##s"),
+    *("##ing", "##a", "##b", "##1", "0", "1", "2", ".", ",", "?", "!", "-", "'", "|", "|||", "##|"),
+    *("\u4e2d", "\u03c3", "\u03c2", "i\u0307", "e", "\u00e9", "##\u00e9", "\U0001f600"),
+    "\u03c3\u03bf\u03c6\u03bf\u03c2",
+)
 TRUNCATE = ("right", "left", False)
 TEXTS = (
     "the text",
