@@ -161,9 +161,9 @@ class Connection:
     def timeout(self, seconds: Optional[float]) -> RequestTimeout:
         """The error for a server that didn't answer within ``seconds``."""
         return RequestTimeout(
-            "no answer from the server at %s within %d ms: does it run there, can it be reached, "
+            "no answer from the server at %s within %g ms: does it run there, can it be reached, "
             "are both ports right, and is the time enough for so much text?"
-            % (self.server, round((seconds or 0) * 1000))
+            % (self.server, (seconds or 0) * 1000)
         )
 
     def wake(self) -> None:
