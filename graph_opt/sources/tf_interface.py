@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -46,15 +46,16 @@ def choose(
     signed_outputs: Mapping[str, str] = file.signature.outputs if file.signature else {}
     if not (inputs or signed_inputs) or not (outputs or signed_outputs):
         raise OptionError(_what_there_is(file))
+    read = _read_outputs(nodes)
     pairs = []
     for text in inputs or ():
         new, equals, old = text.partition("=")
         tensor = _existing(file, nodes, signed_inputs, old if equals else text, "input")
-        pairs.append((new if equals else _own_name(nodes, tensor), tensor))
+        pairs.append((new if equals else _own_name(nodes, read, tensor), tensor))
     if not inputs:
         for name, tensor in signed_inputs.items():
             tensor = _existing(file, nodes, {}, tensor, "input")
-            pairs.append((name if name not in nodes else _own_name(nodes, tensor), tensor))
+            pairs.append((name if name not in nodes else _own_name(nodes, read, tensor), tensor))
     _check_names(file, nodes, pairs)
     chosen = [_existing(file, nodes, signed_outputs, one, "output") for one in outputs or ()]
     if not outputs:
@@ -136,14 +137,19 @@ def _close_matches(name: str, nodes: Mapping[str, Node]) -> List[str]:
     return get_close_matches(name, some, 5, 0.6) if len(name) <= _LONGEST_NAME else []
 
 
-def _own_name(nodes: Mapping[str, Node], tensor: str) -> str:
+def _read_outputs(nodes: Mapping[str, Node]) -> Dict[str, Set[int]]:
+    """Node -> which of its outputs others read."""
+    found: Dict[str, Set[int]] = {}
+    for node in nodes.values():
+        for tensor in node.data_inputs:
+            found.setdefault(node_of(tensor), set()).add(output_index(tensor))
+    return found
+
+
+def _own_name(nodes: Mapping[str, Node], read: Mapping[str, Set[int]], tensor: str) -> str:
     """The name of the placeholder for a tensor that isn't renamed."""
     name, index = node_of(tensor), output_index(tensor)
-    siblings = any(
-        node_of(one) == name and output_index(one) != index
-        for node in nodes.values()
-        for one in node.data_inputs
-    )
+    siblings = read.get(name, set()) - {index}
     if index == 0 and not siblings:
         return name
     base = unique = "%s_%d" % (name, index)
