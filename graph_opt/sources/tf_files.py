@@ -56,10 +56,10 @@ def checkpoint_prefix(path: Path) -> Path:
     """``model.ckpt-7`` for any of the files of that checkpoint."""
     name = path.name
     for suffix in _SUFFIXES:
-        if name.endswith(suffix):
+        if name.endswith(suffix) and name != suffix:
             return path.with_name(name[: -len(suffix)])
-    before, separator, after = name.rpartition(".data-")
-    return path.with_name(before) if separator and "-of-" in after else path
+    before, _, after = name.rpartition(".data-")
+    return path.with_name(before) if before and "-of-" in after else path
 
 
 def read_graph_file(path: Path) -> TfFile:
