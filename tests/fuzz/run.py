@@ -27,6 +27,7 @@ MODULES: Dict[str, Sequence[str]] = {
     "fuzz.targets_models": ("huggingface", "google", "bundle"),
     "fuzz.targets_graphs": ("graph",),
     "fuzz.targets_bulk": ("texts", "parquet", "progress"),
+    "fuzz.targets_http": ("http",),
 }
 NAMES = [name for names in MODULES.values() for name in names]
 KEEP = Path(__file__).resolve().parents[2] / "build" / "fuzz"
