@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -12,7 +13,7 @@ from fuzz.engine import Target
 from fuzz.mutators import mutate_container
 
 from bert_serving.graph_opt.errors import GraphOptError
-from bert_serving.graph_opt.pipeline import optimize
+from bert_serving.graph_opt.pipeline import optimize, pipeline_for
 from bert_serving.graph_opt.sources.tf_graph import read_tf_graph
 from bert_serving.graph_opt.targets import write
 
@@ -20,6 +21,7 @@ __all__ = ["TARGETS"]
 
 DATA = Path(__file__).resolve().parents[1] / "unit" / "graph_opt" / "data"
 NAMES = "names.json"
+PRECISIONS = ("fp32", "fp16", "int8")
 #: Each with the names that its tests use.
 GRAPHS: Tuple[Tuple[str, List[str], List[str]], ...] = (
     ("graphs/frozen.pb", ["x"], ["y"]),
@@ -37,14 +39,20 @@ GRAPHS: Tuple[Tuple[str, List[str], List[str]], ...] = (
 
 
 def run(data: bytes) -> None:
-    """Read a graph with the names given, optimize it, and write it for ONNX Runtime."""
+    """Read a graph with the names given, optimize it, and write it."""
     entries = unpack(data)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         write_files(entries, directory)
         graph = read_tf_graph(_path(entries, directory), *_names(entries))
-        optimized, _ = optimize(graph)
-        write(optimized, directory / "out.onnx", "onnx")
+        # The precision is any one, and the same for the same input.
+        for target in _targets():
+            passes = pipeline_for(PRECISIONS[len(data) % len(PRECISIONS)], target)
+            write(optimize(graph, passes)[0], directory / "out", target)
+
+
+def _targets() -> List[str]:
+    return ["onnx", "pb"] if find_spec("onnx") else ["pb"]
 
 
 def _path(entries: List[Entry], directory: Path) -> Path:

@@ -20,7 +20,7 @@ TESTS = Path(__file__).resolve().parents[1]
 #: Some seconds of each, at most.
 INPUTS = {"graph": 40, "huggingface": 150, "google": 100, "http": 300, "tokenizer": 300}
 #: What a target imports that needn't be installed.
-NEEDS = {"graph": "onnx", "http": "fastapi", "parquet": "pyarrow"}
+NEEDS = {"http": "fastapi", "parquet": "pyarrow"}
 MOST_BYTES = 64 * 1024
 
 
