@@ -11,9 +11,13 @@ from typing import Any, List, Tuple
 from fuzz.container import Entry, pack, unpack, write_files
 from fuzz.engine import Target
 from fuzz.mutators import mutate_container
+from fuzz.targets_models import google_seeds
 
+from bert_serving.graph_opt.defaults import resolve_options
 from bert_serving.graph_opt.errors import GraphOptError
-from bert_serving.graph_opt.pipeline import optimize, pipeline_for
+from bert_serving.graph_opt.passes.freeze import freeze
+from bert_serving.graph_opt.pipeline import build, optimize, pipeline_for
+from bert_serving.graph_opt.sources import read_model
 from bert_serving.graph_opt.sources.tf_graph import read_tf_graph
 from bert_serving.graph_opt.targets import write
 
@@ -91,7 +95,20 @@ def seeds() -> List[bytes]:
             ]
         )
     )
-    return found
+    return found + [_bert()]
+
+
+def _bert() -> bytes:
+    """A model of two layers as TensorFlow would have it: most passes find something in it."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        write_files(unpack(google_seeds()[0]), directory)
+        source = read_model(directory)
+        graph, _ = freeze(build(source, resolve_options(source)))
+        write(graph, directory / "bert.pb", "pb")
+        names = [list(graph.inputs), list(graph.outputs)]
+        content = (directory / "bert.pb").read_bytes()
+    return pack([(NAMES, json.dumps(names).encode("ascii")), ("bert.pb", content)])
 
 
 TARGETS = (Target("graph", run, (GraphOptError,), seeds, mutate_container),)
