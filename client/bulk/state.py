@@ -111,8 +111,9 @@ def load(path: Path) -> Optional[State]:
 def _checked(state: State) -> State:
     """``state`` itself; raises ValueError for values that no run writes."""
     for name in ("input", "options", "model", "sizes"):
-        if not isinstance(getattr(state, name), dict):
-            raise ValueError("its %s is no object" % name)
+        values = getattr(state, name)
+        if not isinstance(values, dict) or not all(map(_is_plain, values.values())):
+            raise ValueError("its %s is no object of plain values" % name)
     numbers = {name: getattr(state, name) for name in COUNTS}
     numbers.update(state.sizes)
     if state.model:
@@ -125,6 +126,12 @@ def _checked(state: State) -> State:
     if state.rows and not state.model:
         raise ValueError("it has rows of no model")
     return state
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is one, or a list of some: what is nested deep can't be shown or written."""
+    values = value if isinstance(value, list) else [value]
+    return all(one is None or isinstance(one, (str, int, float)) for one in values)
 
 
 def differences(before: State, now: State) -> List[str]:

@@ -45,6 +45,7 @@ def test_a_file_that_is_no_progress(tmp_path: Path, content: bytes) -> None:
         {"offset": -1},
         {"line": True},
         {"options": 5},
+        {"input": {"size": [[1]]}},
         {"sizes": {"vectors": None}},
         {"complete": 1},
         {"model": {}},
