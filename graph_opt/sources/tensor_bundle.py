@@ -120,13 +120,13 @@ def _shards(prefix: Path, index: Path, header: object) -> Tuple[Path, ...]:
         raise ModelError("%s: its header says that there are %r data files" % (index, count))
     if values.get(2, [0])[0] != 0:
         raise ModelError("%s was written on a big-endian machine, which isn't supported" % index)
-    shards = tuple(
-        Path("%s.data-%05d-of-%05d" % (prefix, number, count)) for number in range(count)
-    )
-    for shard in shards:
+    shards = []
+    for number in range(count):
+        shard = Path("%s.data-%05d-of-%05d" % (prefix, number, count))
         if not shard.is_file():
             raise ModelError("%s is missing; %s needs it" % (shard, index))
-    return shards
+        shards.append(shard)
+    return tuple(shards)
 
 
 def _entry(
