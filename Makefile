@@ -1,5 +1,5 @@
 # Thin names for scripts/, which say what each does.
-.PHONY: serve test check bench test-tf1
+.PHONY: serve test check bench fuzz test-tf1
 
 serve:
 	scripts/serve
@@ -17,6 +17,9 @@ check:
 
 bench:
 	scripts/bench
+
+fuzz:
+	scripts/fuzz
 
 test-tf1:
 	scripts/test-tf1

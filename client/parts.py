@@ -71,12 +71,16 @@ def _pick(values: Sequence[Any], places: List[int]) -> List[Any]:
 def assemble(replies: Sequence[VectorsReply], rows: int) -> VectorsReply:
     """One reply of all ``rows`` out of the parts of a whole stream, in any order.
 
-    Token vectors of parts that are shorter than others are filled up with zeros.
+    Token vectors of parts that are shorter than others are filled up with zeros. Raises
+    ProtocolError for parts that don't fit together.
     """
     last = replies[-1]
     if last.part is None:
         return last
     filled = [reply for reply in replies if len(reply.array)]
+    kinds = {(reply.array.ndim, reply.array.shape[-1], reply.array.dtype) for reply in filled}
+    if len(kinds) != 1 or filled[0].array.ndim < 2:
+        raise ProtocolError("the server sent parts of a request that don't fit together")
     width = np.max([reply.array.shape[1:] for reply in filled], axis=0)
     array = np.zeros((rows, *width), dtype=last.array.dtype)
     tokens: List[Any] = [None] * rows

@@ -20,6 +20,8 @@ and beside it, for clients that know better, an ``error`` object with a kind and
 from __future__ import annotations
 
 import json
+import math
+import re
 from functools import lru_cache
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -40,6 +42,8 @@ from bert_serving.client.protocol import (
 )
 
 __all__ = ["decode_reply", "dtype_name", "error_frames", "info_frames", "vectors_frames"]
+
+_DTYPE = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool|<?[fiu][1248]")
 
 
 def vectors_frames(
@@ -148,19 +152,22 @@ def _error(request_id: int, error: Any) -> ErrorReply:
     if not isinstance(error, dict):
         raise TypeError("its error is %s, not an object" % type(error).__name__)
     retry_after = error.get("retry_after")
+    seconds = None if retry_after is None else float(retry_after)
     return ErrorReply(
         request_id,
         str(error["kind"]),
         str(error["message"]),
-        None if retry_after is None else float(retry_after),
+        seconds if seconds is not None and 0 <= seconds < math.inf else None,
     )
 
 
 def _vectors(request_id: int, info: Mapping[str, Any], content: Frame) -> VectorsReply:
-    array = np.frombuffer(content, dtype=np.dtype(str(info["dtype"])))
+    array = np.frombuffer(content, dtype=_dtype(info["dtype"]))
     array.setflags(write=False)
-    array = array.reshape(info["shape"])
+    array = array.reshape(_shape(info["shape"], array.size))
     tokens = info.get("tokens", "")
+    if not isinstance(tokens, (str, list)):
+        raise TypeError("its tokens are %s, no list" % type(tokens).__name__)
     if "num_tokens" not in info:
         return VectorsReply(request_id, array, tokens)
     timings = info.get("timings")
@@ -170,7 +177,44 @@ def _vectors(request_id: int, info: Mapping[str, Any], content: Frame) -> Vector
         None if timings is None else Timings(*(float(timings[name]) for name in Timings._fields)),
         info.get("offsets"),
     )
-    part = Part(list(map(int, info["rows"])), bool(info["last"])) if "rows" in info else None
-    if part is not None and len(part.rows) != len(array):
-        raise ValueError("it has %d rows, but vectors of %d" % (len(part.rows), len(array)))
+    part = Part(_rows(info["rows"]), bool(info["last"])) if "rows" in info else None
+    if part is not None:
+        _check_part(part, array, tokens, details.offsets)
     return VectorsReply(request_id, array, tokens, details, part)
+
+
+def _dtype(name: Any) -> np.dtype:
+    """Numpy makes a dtype of much more, also one whose values take no memory."""
+    if not isinstance(name, str) or not _DTYPE.fullmatch(name):
+        raise ValueError("its vectors have the dtype %.80r" % (name,))
+    return np.dtype(name)
+
+
+def _shape(shape: Any, count: int) -> List[int]:
+    """The shape of ``count`` numbers; no rows without numbers, since there can be any number."""
+    if not isinstance(shape, list) or not all(map(_is_size, shape)):
+        raise ValueError("its vectors have the shape %.80r" % (shape,))
+    if count == 0 and (not shape or shape[0] != 0):
+        raise ValueError("it has no vectors, but the shape %s" % shape)
+    sizes: List[int] = shape
+    return sizes
+
+
+def _rows(rows: Any) -> List[int]:
+    if not isinstance(rows, list) or not all(map(_is_size, rows)):
+        raise ValueError("its rows are no list of numbers")
+    return list(rows)
+
+
+def _check_part(part: Part, array: np.ndarray, tokens: Any, offsets: Any) -> None:
+    """Parts are taken apart by their rows, and put together."""
+    rows = len(part.rows)
+    if rows != len(array):
+        raise ValueError("it has %d rows, but vectors of %d" % (rows, len(array)))
+    for name, values in (("tokens", tokens), ("offsets", offsets)):
+        if values not in ("", None) and (not isinstance(values, list) or len(values) != rows):
+            raise ValueError("its %s are no list of %d" % (name, rows))
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

@@ -103,6 +103,8 @@ def part_of(taken: Taken, output_fmt: str) -> Tuple[Any, ...]:
     response = response_of(taken, output_fmt)
     part = taken.reply.part
     rows: Sequence[int] = range(taken.call.rows) if part is None else part.rows
+    if part is not None and max(rows, default=0) >= max(1, taken.call.rows):
+        raise ProtocolError("the server sent row %d of %d texts" % (max(rows), taken.call.rows))
     result = result_of(response, taken.call)
     if taken.call.details or not isinstance(result, tuple):
         result = (result,)

@@ -29,6 +29,9 @@ _SIZES = (
     "max_position_embeddings",
     "type_vocab_size",
 )
+# More layers than any model has; the names and shapes of their tensors are listed before a file is
+# looked at.
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class BertConfig:
         if not isinstance(values, Mapping):
             raise ModelError("%s holds no JSON object" % where)
         sizes = {key: _size(values, key, where) for key in _SIZES}
+        if sizes["num_hidden_layers"] > _MOST_LAYERS:
+            raise ModelError(
+                "%s: num_hidden_layers is %d; at most %d are supported"
+                % (where, sizes["num_hidden_layers"], _MOST_LAYERS)
+            )
         hidden, heads = sizes["hidden_size"], sizes["num_attention_heads"]
         if hidden % heads:
             raise ModelError(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Iterator, Union
 
-__all__ = ["PathLike", "atomic_write", "replacing", "user_cache_dir"]
+__all__ = ["PathLike", "atomic_write", "is_file", "replacing", "user_cache_dir"]
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -22,6 +22,14 @@ def user_cache_dir() -> Path:
     general = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(general) if os.path.isabs(general) else Path("~/.cache").expanduser()
     return base / "bert-serving"
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no if there can't be one of that name."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # it is too long, or has a NUL
+        return False
 
 
 @contextmanager

@@ -19,14 +19,14 @@ An empty tuple is a shape or a list, and so is a tuple of numbers: the attribute
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, List, Mapping, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from bert_serving.graph_opt.dtypes import Opaque, data_type_number, dtype_of
 from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.graph import Node
-from bert_serving.graph_opt.tensor_proto import array_of, shape_of, shape_proto, tensor_proto
+from bert_serving.graph_opt.tensor_proto import Room, array_of, shape_of, shape_proto, tensor_proto
 from bert_serving.graph_opt.tf_messages import AttrValue, NodeDef
 
 __all__ = [
@@ -67,16 +67,17 @@ def nodes_of(graph_def: Any) -> List[Node]:
     Raises:
         GraphError: a node has no name or no operation, or a constant is damaged; names the node.
     """
-    return [node_of_def(proto) for proto in graph_def.node]
+    room = Room()
+    return [node_of_def(proto, room) for proto in graph_def.node]
 
 
-def node_of_def(proto: Any) -> Node:
-    """The node of one NodeDef; see :func:`nodes_of`."""
+def node_of_def(proto: Any, room: Optional[Room] = None) -> Node:
+    """The node of one NodeDef; see :func:`nodes_of`, and :func:`array_of` for the ``room``."""
     if not proto.name or not proto.op:
         raise GraphError("a node %r has the operation %r" % (proto.name, proto.op))
     try:
         attrs = {
-            name: attr_of(proto.attr[name])
+            name: attr_of(proto.attr[name], room)
             for name in sorted(proto.attr)
             if not name.startswith("_")
         }
@@ -103,18 +104,24 @@ def node_def(node: Node) -> Any:
     return proto
 
 
-def attr_of(proto: Any) -> Any:
+def attr_of(proto: Any, room: Optional[Room] = None) -> Any:
     """The value of an AttrValue; one that says nothing is an empty list, as in TensorFlow."""
     kind = proto.WhichOneof("value")
     if kind is None:
         return ()
     if kind == "list":
-        for name, convert in _READERS.items():
+        for name in _KINDS:
             values = getattr(proto.list, name, None)
             if values:
-                return tuple(convert(value) for value in values)
+                return tuple(_read(name, value, room) for value in values)
         return ()
-    return _READERS[kind](getattr(proto, kind))
+    return _read(kind, getattr(proto, kind), room)
+
+
+def _read(kind: str, value: Any, room: Optional[Room]) -> Any:
+    if kind == "tensor":
+        return array_of(value, room)
+    return _function(value, room) if kind == "func" else _READERS[kind](value)
 
 
 def attr_value(name: str, value: Any) -> Any:
@@ -142,22 +149,21 @@ def _is_shape(value: Any) -> bool:
     return value is None or isinstance(value, (tuple, list))
 
 
-def _function(proto: Any) -> Function:
-    attrs = ((name, attr_of(proto.attr[name])) for name in sorted(proto.attr))
+def _function(proto: Any, room: Optional[Room]) -> Function:
+    attrs = ((name, attr_of(proto.attr[name], room)) for name in sorted(proto.attr))
     return Function(proto.name, tuple(attrs))
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "type": dtype_of,
     "shape": shape_of,
-    "tensor": array_of,
-    "func": _function,
     "placeholder": AttrReference,
     "s": bytes,
     "i": int,
     "f": float,
     "b": bool,
 }
+_KINDS = ("type", "shape", "tensor", "func", "placeholder", "s", "i", "f", "b")
 
 
 def _written(value: Any) -> Tuple[str, Any]:

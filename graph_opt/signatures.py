@@ -22,6 +22,7 @@ __all__ = [
     "VARIABLE_OPS",
     "Signature",
     "Slot",
+    "check_inputs",
     "input_slots",
     "output_dtypes",
     "output_slots",
@@ -174,6 +175,18 @@ def input_slots(node: Node) -> List[Tuple[str, Slot]]:
     if signature.types is not None:
         slots += list(node.attrs.get(signature.types, ()))
     return list(zip(tensors, slots))
+
+
+def check_inputs(node: Node) -> None:
+    """Raise GraphError if an operation that has a signature has another number of inputs."""
+    signature = SIGNATURES.get(node.op)
+    if signature is None:
+        return
+    found, wanted = len(node.data_inputs), len(signature.inputs)
+    if signature.types is not None:
+        wanted += len(node.attrs.get(signature.types, ()))
+    if found < wanted or (found > wanted and not signature.repeats):
+        raise GraphError("%s %r has %d inputs, not %d" % (node.op, node.name, found, wanted))
 
 
 def output_slots(node: Node) -> Tuple[Slot, ...]:

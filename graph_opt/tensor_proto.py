@@ -15,12 +15,17 @@ from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.sources.wire import WireError, read_varint
 from bert_serving.graph_opt.tf_messages import TensorProto, TensorShapeProto
 
-__all__ = ["Shape", "array_of", "octets", "shape_of", "shape_proto", "tensor_proto"]
+__all__ = ["Room", "Shape", "array_of", "octets", "shape_of", "shape_proto", "tensor_proto"]
 
 Shape = Optional[Tuple[Optional[int], ...]]
 
 # A message can't be larger; a few bytes that claim to be more are damaged.
 _LIMIT = (1 << 31) - 1
+# What the tensors of a file may have beyond what is stored of them, since the last value is
+# repeated: those that are one value everywhere are large, and few.
+_REPEATED_LIMIT = 1 << 27
+# What numpy can hold.
+_MOST_DIMENSIONS = 32
 
 _FIELDS: Mapping[str, str] = {
     "float32": "float_val",
@@ -42,6 +47,22 @@ _FIELDS: Mapping[str, str] = {
 }
 
 
+class Room:
+    """How many bytes tensors may still take that their files don't have.
+
+    A few bytes can stand for any number of values; a file can have many such.
+    """
+
+    def __init__(self) -> None:
+        self._left = _REPEATED_LIMIT
+
+    def take(self, size: int) -> None:
+        """Raise GraphError if there isn't as much left."""
+        self._left -= size
+        if self._left < 0:
+            raise GraphError("its tensors claim to have far more values than are stored")
+
+
 def shape_of(proto: Any) -> Shape:
     """A tuple with None for unknown dimensions, or None if the rank is unknown."""
     if proto.unknown_rank:
@@ -59,11 +80,11 @@ def shape_proto(shape: Shape) -> Any:
     return proto
 
 
-def array_of(proto: Any) -> np.ndarray:
+def array_of(proto: Any, room: Optional[Room] = None) -> np.ndarray:
     """The read-only array of a TensorProto; strings become bytes objects in an object array.
 
     Values may be given as raw bytes, or one by one, where the last is repeated until the shape is
-    filled.
+    filled. ``room`` is that of the file.
 
     Raises:
         GraphError: a type that numpy lacks, an unknown shape, or data that don't fit the shape.
@@ -75,7 +96,8 @@ def array_of(proto: Any) -> np.ndarray:
     count = 1
     for size in shape:
         count *= size
-    if count * dtype.itemsize > _LIMIT:
+    # The other sizes count where one is 0, too: numpy doesn't take them either.
+    if count * dtype.itemsize > _LIMIT or max(shape, default=0) > _LIMIT:
         raise GraphError("a tensor claims to have the shape %s" % list(shape))
     content = proto.tensor_content
     if content and dtype == STRING:
@@ -85,7 +107,9 @@ def array_of(proto: Any) -> np.ndarray:
             raise GraphError("a tensor of %s %s has %d bytes" % (dtype, list(shape), len(content)))
         array = np.frombuffer(content, _little(dtype)).astype(dtype, copy=False)
     else:
-        array = _filled(_listed(proto, dtype), count, dtype)
+        values = _listed(proto, dtype)
+        (room or Room()).take(max(0, count - len(values)) * dtype.itemsize)
+        array = _filled(values, count, dtype)
     array = array.reshape(shape)
     array.setflags(write=False)
     return array
@@ -122,6 +146,8 @@ def _known(proto: Any) -> Tuple[int, ...]:
     shape = shape_of(proto.tensor_shape)
     if shape is None:
         raise GraphError("a tensor has an unknown shape")
+    if len(shape) > _MOST_DIMENSIONS:
+        raise GraphError("a tensor has %d dimensions" % len(shape))
     sizes = []
     for size in shape:
         if size is None:

@@ -35,6 +35,9 @@ MODEL_KEYS = (
 STRICTEST = {"blank": "error", "truncate": "error"}
 
 
+COUNTS = ("rows", "offset", "line", "consumed", "truncated")
+
+
 @dataclass(frozen=True)
 class State:
     """How far a run is, and of what; the first three decide the output.
@@ -97,12 +100,38 @@ def load(path: Path) -> Optional[State]:
         values = json.loads(data.decode("ascii"))
         if values.pop("format") != FORMAT:
             raise ValueError("it is of another version")
-        return State(**values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return _checked(State(**values))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(
             "%s can't be read (%s): finish with the version that wrote it, or begin anew by "
             "--restart" % (path, error)
         ) from error
+
+
+def _checked(state: State) -> State:
+    """``state`` itself; raises ValueError for values that no run writes."""
+    for name in ("input", "options", "model", "sizes"):
+        values = getattr(state, name)
+        if not isinstance(values, dict) or not all(map(_is_plain, values.values())):
+            raise ValueError("its %s is no object of plain values" % name)
+    numbers = {name: getattr(state, name) for name in COUNTS}
+    numbers.update(state.sizes)
+    if state.model:
+        numbers["dimension"] = state.model.get("dimension")
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise ValueError("its %s is no number of something" % name)
+    if not isinstance(state.complete, bool):
+        raise ValueError("it says neither that it is complete nor that it isn't")
+    if state.rows and not state.model:
+        raise ValueError("it has rows of no model")
+    return state
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is one, or a list of some: what is nested deep can't be shown or written."""
+    values = value if isinstance(value, list) else [value]
+    return all(one is None or isinstance(one, (str, int, float)) for one in values)
 
 
 def differences(before: State, now: State) -> List[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from bert_serving.graph_opt.config import BertConfig
 from bert_serving.graph_opt.errors import ModelError
+from bert_serving.graph_opt.files import is_file
 from bert_serving.graph_opt.graph import Variable
 from bert_serving.graph_opt.sources.model import ModelSource, TokenizerOptions, read_json
 from bert_serving.graph_opt.sources.safetensors_file import read_safetensors
@@ -80,7 +81,7 @@ def _bert_only(values: Any, config_file: Path) -> Mapping[str, Any]:
         raise ModelError("%s holds no JSON object" % config_file)
     kind = values.get("model_type")
     if kind is None:  # as transformers wrote it until 2019
-        names = [str(name) for name in values.get("architectures") or ()]
+        names = _architectures(values)
         kind = "bert" if names and all(name.startswith("Bert") for name in names) else None
     if kind != "bert":
         raise ModelError("%s: model_type is %r; only 'bert' can be served" % (config_file, kind))
@@ -93,6 +94,12 @@ def _bert_only(values: Any, config_file: Path) -> Mapping[str, Any]:
     if values.get("is_decoder"):
         raise ModelError("%s: is_decoder is set; only encoders can be served" % config_file)
     return values
+
+
+def _architectures(values: Mapping[str, Any]) -> List[str]:
+    """The names of the classes that the model was saved from; none if they are no list."""
+    names = values.get("architectures")
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _weights(directory: Path) -> Tuple[Dict[str, Variable], Tuple[Path, ...]]:
@@ -122,7 +129,7 @@ def _sharded(directory: Path, index: Path) -> Tuple[Dict[str, Variable], Tuple[P
     for name in names:
         if Path(name).name != name:
             raise ModelError("%s names a file outside its directory: %r" % (index, name))
-        if not (directory / name).is_file():
+        if not is_file(directory / name):
             raise ModelError("%s is missing; %s needs it" % (directory / name, index))
         stored.update(read_safetensors(directory / name))
     return stored, (index,) + tuple(directory / name for name in names)
@@ -150,7 +157,7 @@ def _renamed(
 
 def _head(values: Mapping[str, Any], stored: Mapping[str, Variable]) -> Dict[str, Variable]:
     """A sequence classifier's head; other models' are called the same and do something else."""
-    architectures = values.get("architectures") or [_CLASSIFIER]
+    architectures = _architectures(values) or [_CLASSIFIER]
     head = {}
     for name, ours in (("classifier.weight", HEAD_WEIGHTS), ("classifier.bias", HEAD_BIAS)):
         found = stored.get(name)

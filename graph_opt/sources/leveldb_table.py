@@ -8,7 +8,7 @@ of the file a footer of 48 bytes that points to the block that points to the blo
 from __future__ import annotations
 
 import struct
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
 from bert_serving.graph_opt.sources.crc32c import masked_crc32c
 from bert_serving.graph_opt.sources.wire import WireError, read_varint
@@ -18,6 +18,10 @@ __all__ = ["TableError", "read_table"]
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
 _TRAILER = 5
+# A key is stored as what it has beyond the one before, so that a few bytes can be many long keys.
+# Those of a block, and of all blocks, have in full at most so many times its size, and some more.
+_MOST = 64
+_SPARE = 1 << 20
 
 
 class TableError(ValueError):
@@ -25,7 +29,7 @@ class TableError(ValueError):
 
 
 def read_table(data: bytes) -> Dict[bytes, bytes]:
-    """All pairs of a table.
+    """All pairs of a table, which has them in the order of their keys.
 
     Raises:
         TableError: it is cut off, damaged, or compressed.
@@ -36,11 +40,16 @@ def read_table(data: bytes) -> Dict[bytes, bytes]:
     if struct.unpack("<Q", footer[-8:])[0] != _MAGIC:
         raise TableError("it doesn't end as an index does; it may be cut off, or of another format")
     pairs: Dict[bytes, bytes] = {}
+    room = _room(data)
+    last: Optional[bytes] = None
     try:
         _, position = _handle(footer, 0)
         index, _ = _handle(footer, position)
         for _, handle in _pairs(_block(data, index)):
-            pairs.update(_pairs(_block(data, _handle(handle, 0)[0])))
+            for key, value in _pairs(_block(data, _handle(handle, 0)[0])):
+                room = _left(room, key, last)  # no block is read twice: its keys wouldn't rise
+                pairs[key] = value
+                last = key
     except WireError as error:
         raise TableError(str(error)) from error
     return pairs
@@ -66,11 +75,26 @@ def _block(data: bytes, handle: Tuple[int, int]) -> bytes:
     return data[offset:end]
 
 
+def _room(data: bytes) -> int:
+    """How many bytes the keys in ``data`` may have."""
+    return _MOST * len(data) + _SPARE
+
+
+def _left(room: int, key: bytes, last: Optional[bytes]) -> int:
+    """What is left of ``room`` by a key behind ``last``."""
+    if last is not None and key <= last:
+        raise TableError("the key %r follows %r" % (key[:80], last[:80]))
+    if len(key) > room:
+        raise TableError("its keys are too long for its size")
+    return room - len(key)
+
+
 def _pairs(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
     if len(block) < 4:
         raise TableError("a block has no restart points")
     end = len(block) - 4 - 4 * struct.unpack("<I", block[-4:])[0]
-    position, key = 0, b""
+    position, key, room = 0, b"", _room(block)
+    last: Optional[bytes] = None
     while position < end:
         shared, position = read_varint(block, position)
         fresh, position = read_varint(block, position)
@@ -78,6 +102,7 @@ def _pairs(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
         if shared > len(key) or position + fresh + size > end:
             raise TableError("an entry at byte %d of a block runs on" % position)
         key = key[:shared] + block[position : position + fresh]
+        room, last = _left(room, key, last), key
         position += fresh
         yield key, block[position : position + size]
         position += size

@@ -56,7 +56,8 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file of the model.
 
     Raises:
-        ModelError: it can't be read, isn't UTF-8 or isn't JSON; names the file and the position.
+        ModelError: it can't be read, isn't UTF-8 or isn't JSON; names the file, and the position
+            where there is one.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -68,3 +69,6 @@ def read_json(path: Path) -> Any:
         raise ModelError(
             "%s isn't JSON: %s at line %d, column %d" % (path, error.msg, error.lineno, error.colno)
         ) from error
+    # A path with a NUL, a number of thousands of digits, or brackets nested as deep.
+    except (ValueError, RecursionError) as error:
+        raise ModelError("can't read %s: %s" % (str(path)[:1000], error)) from error

@@ -16,6 +16,7 @@ from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.graph import Node
 from bert_serving.graph_opt.graph_def import Function, attr_of
 from bert_serving.graph_opt.signatures import DEFAULT_DTYPES, SIGNATURES, output_dtypes
+from bert_serving.graph_opt.tensor_proto import Room
 
 __all__ = ["OpDefs", "argument_dtypes"]
 
@@ -25,6 +26,9 @@ _OUTPUT_NAMES: Mapping[str, Tuple[str, ...]] = {
     "Merge": ("output", "value_index"),
     "Switch": ("output_false", "output_true"),
 }
+
+
+_MOST_OUTPUTS = 1 << 16
 
 
 def _is_dtype(value: Any) -> bool:
@@ -44,7 +48,7 @@ def _is_function(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and 0 <= value < 1 << 16
+    return isinstance(value, int) and 0 <= value < _MOST_OUTPUTS
 
 
 # What is looked at before a graph is pruned: operation -> attributes that it must have.
@@ -78,6 +82,7 @@ class OpDefs:
 
     def __init__(self, definitions: Any = ()) -> None:
         self._definitions: Dict[str, Any] = {one.name: one for one in definitions}
+        self._room = Room()
 
     def completed(self, node: Node) -> Node:
         """The node with the attributes that the file leaves out because they have their default.
@@ -88,7 +93,7 @@ class OpDefs:
         definition = self._definitions.get(node.op)
         if definition is not None:
             missing = {
-                one.name: attr_of(one.default_value)
+                one.name: attr_of(one.default_value, self._room)
                 for one in definition.attr
                 if one.HasField("default_value") and one.name not in node.attrs
             }
@@ -110,7 +115,7 @@ class OpDefs:
         """
         definition = self._definitions.get(node.op)
         if definition is not None:
-            return [(one.name, argument_dtypes(one, node.attrs)) for one in definition.output_arg]
+            return _limited(definition.output_arg, node)
         if node.op not in SIGNATURES:
             return None
         dtypes = list(output_dtypes(node.op, node.attrs))
@@ -128,6 +133,19 @@ class OpDefs:
         if outputs is None and _is_dtypes(node.attrs.get("output_types")):
             return list(node.attrs["output_types"])  # of iterators
         return None if outputs is None else [one for _, dtypes in outputs for one in dtypes]
+
+
+def _limited(arguments: Any, node: Node) -> List[Tuple[str, List[DataType]]]:
+    """(name, dtypes) of each argument, as long as there aren't more outputs than one may have."""
+    found = []
+    left = _MOST_OUTPUTS
+    for argument in arguments:
+        dtypes = argument_dtypes(argument, node.attrs)
+        left -= len(dtypes)
+        if left < 0:
+            raise GraphError("%s %r has too many outputs" % (node.op, node.name))
+        found.append((argument.name, dtypes))
+    return found
 
 
 def argument_dtypes(argument: Any, attrs: Mapping[str, Any]) -> List[DataType]:

@@ -30,6 +30,12 @@ __all__ = ["Bundle", "read_bundle"]
 
 Ranges = Sequence[Tuple[int, int]]
 
+# Of TensorFlow's shapes.
+_MOST_DIMENSIONS = 254
+# Tensors don't share bytes in what TensorFlow writes. Those that do are read, within bounds: a
+# small file mustn't claim to be any number of large tensors.
+_MOST_READERS = 16
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -87,9 +93,8 @@ def read_bundle(prefix: Path) -> Bundle:
     except (TableError, WireError) as error:
         raise ModelError("%s isn't a readable checkpoint index: %s" % (index, error)) from error
     variables = {}
+    _check_extents(index, shards, entries)
     for entry in entries:
-        for stored in [part for _, part in entry.parts] or [entry]:
-            _check_extent(stored)
         load = partial(_load, entry)
         variables[entry.name] = Variable(entry.name, entry.shape, entry.dtype, load)
     return Bundle(variables, (index,) + shards, {entry.name: entry for entry in entries})
@@ -115,13 +120,13 @@ def _shards(prefix: Path, index: Path, header: object) -> Tuple[Path, ...]:
         raise ModelError("%s: its header says that there are %r data files" % (index, count))
     if values.get(2, [0])[0] != 0:
         raise ModelError("%s was written on a big-endian machine, which isn't supported" % index)
-    shards = tuple(
-        Path("%s.data-%05d-of-%05d" % (prefix, number, count)) for number in range(count)
-    )
-    for shard in shards:
+    shards = []
+    for number in range(count):
+        shard = Path("%s.data-%05d-of-%05d" % (prefix, number, count))
         if not shard.is_file():
             raise ModelError("%s is missing; %s needs it" % (shard, index))
-    return shards
+        shards.append(shard)
+    return tuple(shards)
 
 
 def _entry(
@@ -143,10 +148,10 @@ def _entry(
     size = dtype.itemsize
     for dimension in shape:
         size *= dimension
-    if dtype.kind != "V" and size != numbers[5] and not parts:
-        raise WireError(
-            "the tensor %r of %s %s has %d bytes" % (name, dtype, list(shape), numbers[5])
-        )
+    # Slices that overlap, or leave some out, aren't written.
+    stored = sum(part.size for _, part in parts) if parts else numbers[5]
+    if dtype.kind != "V" and size != stored:
+        raise WireError("the tensor %r of %s %s has %d bytes" % (name, dtype, list(shape), stored))
     shard = shards[numbers[3]]
     return _Entry(name, dtype, shape, shard, numbers[4], numbers[5], numbers[6], parts)
 
@@ -196,16 +201,28 @@ def _shape(data: object, name: str) -> Tuple[int, ...]:
         if not isinstance(size, int) or signed(size) < 0:
             raise WireError("the tensor %r has an unknown dimension" % name)
         shape.append(size)
+    if len(shape) > _MOST_DIMENSIONS:
+        raise WireError("the tensor %r has %d dimensions" % (name, len(shape)))
     return tuple(shape)
 
 
-def _check_extent(entry: _Entry) -> None:
-    end = entry.offset + entry.size
-    actual = entry.shard.stat().st_size
-    if end > actual:
+def _check_extents(index: Path, shards: Tuple[Path, ...], entries: Sequence[_Entry]) -> None:
+    """Raise ModelError if the tensors can't lie in the data files."""
+    sizes = {shard: shard.stat().st_size for shard in shards}
+    claimed = 0
+    for entry in entries:
+        for stored in [part for _, part in entry.parts] or [entry]:
+            end = stored.offset + stored.size
+            if end > sizes[stored.shard]:
+                raise ModelError(
+                    "%s is cut off: the tensor %r ends at byte %d, the file at %d; copy or "
+                    "download it again" % (stored.shard, stored.name, end, sizes[stored.shard])
+                )
+            claimed += stored.size
+    if claimed > _MOST_READERS * sum(sizes.values()):
         raise ModelError(
-            "%s is cut off: the tensor %r ends at byte %d, the file at %d; copy or download it"
-            " again" % (entry.shard, entry.name, end, actual)
+            "%s is damaged: its tensors have %d bytes, its data files %d; copy or download it again"
+            % (index, claimed, sum(sizes.values()))
         )
 
 

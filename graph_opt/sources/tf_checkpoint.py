@@ -15,6 +15,7 @@ import numpy as np
 
 from bert_serving.graph_opt.config import BertConfig
 from bert_serving.graph_opt.errors import ModelError
+from bert_serving.graph_opt.files import is_file
 from bert_serving.graph_opt.graph import Variable
 from bert_serving.graph_opt.sources.model import ModelSource, read_json
 from bert_serving.graph_opt.sources.tensor_bundle import read_bundle
@@ -72,7 +73,7 @@ def _prefix(directory: Path, ckpt_name: str) -> Path:
     # absolute, and of the machine that trained: what counts is the name.
     text = state.read_text(encoding="utf-8", errors="replace")
     newest = re.search(r'^model_checkpoint_path: "(?:.*/)?([^"/]+)"', text, re.MULTILINE)
-    if newest is None or not (directory / (newest.group(1) + ".index")).exists():
+    if newest is None or not is_file(directory / (newest.group(1) + ".index")):
         return named
     return directory / newest.group(1)
 

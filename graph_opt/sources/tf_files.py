@@ -11,7 +11,7 @@ from bert_serving.graph_opt.errors import GraphError, ModelError
 from bert_serving.graph_opt.graph import Node
 from bert_serving.graph_opt.graph_def import node_of_def
 from bert_serving.graph_opt.sources.op_defs import OpDefs
-from bert_serving.graph_opt.tensor_proto import Shape, shape_of
+from bert_serving.graph_opt.tensor_proto import Room, Shape, shape_of
 from bert_serving.graph_opt.tf_messages import GraphDef, MessageError, MetaGraphDef, decoded
 
 __all__ = [
@@ -56,10 +56,10 @@ def checkpoint_prefix(path: Path) -> Path:
     """``model.ckpt-7`` for any of the files of that checkpoint."""
     name = path.name
     for suffix in _SUFFIXES:
-        if name.endswith(suffix):
+        if name.endswith(suffix) and name != suffix:
             return path.with_name(name[: -len(suffix)])
-    before, separator, after = name.rpartition(".data-")
-    return path.with_name(before) if separator and "-of-" in after else path
+    before, _, after = name.rpartition(".data-")
+    return path.with_name(before) if before and "-of-" in after else path
 
 
 def read_graph_file(path: Path) -> TfFile:
@@ -149,9 +149,10 @@ def _read(graph_def: Any, path: Path, op_defs: OpDefs, **rest: Any) -> TfFile:
         raise ModelError("%s holds no TensorFlow graph, or an empty one" % path)
     nodes: Dict[str, Node] = {}
     shapes: Dict[str, Tuple[Shape, ...]] = {}
+    room = Room()
     try:
         for proto in graph_def.node:
-            node = node_of_def(proto)
+            node = node_of_def(proto, room)
             wrong = [name for name in node.inputs if not _INPUT.fullmatch(name)]
             if wrong:
                 raise GraphError("%r has an input %r" % (node.name, wrong[0]))

@@ -23,6 +23,7 @@ from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.graph import Node, node_of
 from bert_serving.graph_opt.graph_def import AttrReference, Function, node_of_def
 from bert_serving.graph_opt.sources.op_defs import OpDefs, argument_dtypes
+from bert_serving.graph_opt.tensor_proto import Room
 
 __all__ = ["inline_functions"]
 
@@ -31,6 +32,9 @@ _CONDITIONALS = ("If", "StatelessIf")
 _BOOL = np.dtype("bool")
 # A body that calls itself would go on for ever.
 _DEPTH = 64
+# Nodes that calls become, and the names of their outputs. A function that calls another one twice,
+# which does the same with a third, and so on, would have any number.
+_MOST = 50000
 
 
 def inline_functions(
@@ -66,6 +70,10 @@ class _Inliner:
         self._nodes = nodes
         self._functions = functions
         self._op_defs = op_defs
+        self._added: List[str] = []
+        self._left = _MOST
+        self._room = Room()
+        self._counts: Dict[str, int] = {}  # by names that had to be made unique
 
     def is_call(self, node: Node) -> bool:
         """Whether a node runs a function of the library."""
@@ -73,7 +81,7 @@ class _Inliner:
 
     def inline(self, node: Node) -> List[str]:
         """Replace a call; returns the names of the nodes added."""
-        before = len(self._nodes)
+        before = len(self._added)
         control = tuple(name for name in node.inputs if name.startswith("^"))
         if node.op in _CONDITIONALS:
             results, dtypes, last = self._conditional(node, control)
@@ -84,7 +92,7 @@ class _Inliner:
                 node, node.name, function.name, attrs, node.data_inputs, control
             )
         self._nodes[node.name] = _gathered(node.name, results, dtypes, last)
-        return list(self._nodes)[before:]
+        return self._added[before:]
 
     def _conditional(
         self, node: Node, control: Tuple[str, ...]
@@ -146,7 +154,9 @@ class _Inliner:
         nodes = [self._concrete(proto, attrs) for proto in function.node_def]
         names = {one.name: self._add("%s/%s" % (scope, one.name), one.op, (), {}) for one in nodes}
         for one in nodes:
-            tensors.update(self._outputs(one, names[one.name]))
+            outputs = self._outputs(one, names[one.name])
+            self._take(len(outputs))
+            tensors.update(outputs)
         for one in nodes:
             inputs = [self._resolved(call, tensors, names, tensor) for tensor in one.inputs]
             if all(tensor in free or tensor.startswith("^") for tensor in inputs):
@@ -199,21 +209,29 @@ class _Inliner:
 
     def _concrete(self, proto: Any, attrs: Mapping[str, Any]) -> Node:
         """A node of a body with the attributes that the caller decides filled in."""
-        node = node_of_def(proto)
+        node = node_of_def(proto, self._room)
         filled = {name: _filled(node, value, attrs) for name, value in node.attrs.items()}
         return self._op_defs.completed(node.with_attrs(**filled))
 
     def _unique(self, name: str) -> str:
-        unique, count = name, 0
+        unique, count = name, self._counts.get(name, 0)
         while unique in self._nodes:
             count += 1
             unique = "%s_%d" % (name, count)
+        self._counts[name] = count
         return unique
 
     def _add(self, name: str, op: str, inputs: Tuple[str, ...], attrs: Mapping[str, Any]) -> str:
         unique = self._unique(name)
         self._nodes[unique] = Node(unique, op, inputs, attrs)
+        self._added.append(unique)
+        self._take(1)
         return unique
+
+    def _take(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise GraphError("its functions call each other too often: they have too many nodes")
 
 
 def _bound(

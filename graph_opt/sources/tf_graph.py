@@ -13,6 +13,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set
 from bert_serving.graph_opt.errors import GraphError, ModelError, OptionError
 from bert_serving.graph_opt.files import PathLike
 from bert_serving.graph_opt.graph import Graph, Node, Variable, node_of
+from bert_serving.graph_opt.signatures import check_inputs
 from bert_serving.graph_opt.sources.saved_model import is_saved_model, read_saved_model
 from bert_serving.graph_opt.sources.tensor_bundle import Bundle, read_bundle
 from bert_serving.graph_opt.sources.tf_files import TfFile, checkpoint_prefix, read_graph_file
@@ -50,6 +51,8 @@ def read_tf_graph(
         wanted = replaced_outputs(interface)
         nodes = apply_inputs(file, file.nodes, interface)
         nodes = inline_functions(nodes, wanted, file.functions, file.op_defs)
+        for node in nodes:
+            check_inputs(node)
         graph = Graph(nodes, wanted, inputs=[name for name, _ in interface.inputs])
         needed = _needed(graph)
     except GraphError as error:

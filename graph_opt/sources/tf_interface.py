@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from bert_serving.graph_opt.tensor_proto import Shape
 
 __all__ = ["Interface", "apply_inputs", "choose"]
 
+_INDEX = re.compile("[0-9]{1,6}")
+# Of what is compared with a name that isn't there.
+_LONGEST_NAME, _MOST_NAMES = 500, 20000
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 
 
@@ -42,15 +46,16 @@ def choose(
     signed_outputs: Mapping[str, str] = file.signature.outputs if file.signature else {}
     if not (inputs or signed_inputs) or not (outputs or signed_outputs):
         raise OptionError(_what_there_is(file))
+    read = _read_outputs(nodes)
     pairs = []
     for text in inputs or ():
         new, equals, old = text.partition("=")
         tensor = _existing(file, nodes, signed_inputs, old if equals else text, "input")
-        pairs.append((new if equals else _own_name(nodes, tensor), tensor))
+        pairs.append((new if equals else _own_name(nodes, read, tensor), tensor))
     if not inputs:
         for name, tensor in signed_inputs.items():
             tensor = _existing(file, nodes, {}, tensor, "input")
-            pairs.append((name if name not in nodes else _own_name(nodes, tensor), tensor))
+            pairs.append((name if name not in nodes else _own_name(nodes, read, tensor), tensor))
     _check_names(file, nodes, pairs)
     chosen = [_existing(file, nodes, signed_outputs, one, "output") for one in outputs or ()]
     if not outputs:
@@ -105,8 +110,8 @@ def _existing(
     name, colon, index = text.partition(":")
     if name not in nodes and text in signed:
         return _existing(file, nodes, {}, signed[text], kind)
-    if name not in nodes or (colon and not index.isdigit()):
-        near = get_close_matches(name, list(nodes), 5, 0.6)
+    if name not in nodes or (colon and not _INDEX.fullmatch(index)):
+        near = _close_matches(name, nodes)
         near += [one for one in nodes if one.endswith("/" + name)][: 5 - len(near)]
         raise OptionError(
             "%s has no tensor %r to be an %s%s"
@@ -126,14 +131,25 @@ def _existing(
     return _plain(text)
 
 
-def _own_name(nodes: Mapping[str, Node], tensor: str) -> str:
+def _close_matches(name: str, nodes: Mapping[str, Node]) -> List[str]:
+    """Up to 5 names that are like ``name``; comparing takes as long as both are long."""
+    some = [one for one in nodes if len(one) <= _LONGEST_NAME][:_MOST_NAMES]
+    return get_close_matches(name, some, 5, 0.6) if len(name) <= _LONGEST_NAME else []
+
+
+def _read_outputs(nodes: Mapping[str, Node]) -> Dict[str, Set[int]]:
+    """Node -> which of its outputs others read."""
+    found: Dict[str, Set[int]] = {}
+    for node in nodes.values():
+        for tensor in node.data_inputs:
+            found.setdefault(node_of(tensor), set()).add(output_index(tensor))
+    return found
+
+
+def _own_name(nodes: Mapping[str, Node], read: Mapping[str, Set[int]], tensor: str) -> str:
     """The name of the placeholder for a tensor that isn't renamed."""
     name, index = node_of(tensor), output_index(tensor)
-    siblings = any(
-        node_of(one) == name and output_index(one) != index
-        for node in nodes.values()
-        for one in node.data_inputs
-    )
+    siblings = read.get(name, set()) - {index}
     if index == 0 and not siblings:
         return name
     base = unique = "%s_%d" % (name, index)

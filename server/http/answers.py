@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from typing import Any, Dict, Mapping, Optional
 
@@ -10,7 +11,7 @@ import numpy as np
 import orjson
 from starlette.responses import Response
 
-__all__ = ["accepts_gzip", "answer_json", "shortened", "unit_length"]
+__all__ = ["accepts_gzip", "answer_json", "echoed", "shortened", "unit_length"]
 
 #: Bytes from which on an answer is compressed: below, it takes longer than it saves.
 COMPRESSED = 2048
@@ -37,6 +38,14 @@ async def answer_json(
             loop = asyncio.get_event_loop()
             content = await loop.run_in_executor(None, _compress, content)
     return Response(content, status, headers, "application/json")
+
+
+def echoed(value: Any) -> Any:
+    """What a client sent, for an answer: orjson doesn't take whole numbers beyond 64 bits."""
+    try:
+        return orjson.Fragment(orjson.dumps(value))
+    except TypeError:
+        return orjson.Fragment(json.dumps(value).encode("ascii"))
 
 
 def _compress(content: bytes) -> bytes:

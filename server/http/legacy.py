@@ -10,6 +10,7 @@ from typing import Any, Dict
 
 from fastapi import FastAPI
 
+from bert_serving.server.http.answers import echoed
 from bert_serving.server.http.api import Api
 from bert_serving.server.http.errors import LEGACY, HttpError
 from bert_serving.server.http.json_schema import TEXT, any_of, array
@@ -61,7 +62,7 @@ async def _encode(call: Call, body: EncodeRequest) -> Dict[str, Any]:
             "is_tokenized",
         )
     vectors = await call.encode(body.texts, is_tokenized=body.is_tokenized)
-    return {"id": body.id, "result": vectors.embedding, "status": 200}
+    return {"id": echoed(body.id), "result": vectors.embedding, "status": 200}
 
 
 def client_state(service: Service) -> Dict[str, Any]:

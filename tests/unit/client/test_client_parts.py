@@ -91,6 +91,16 @@ def test_assemble_token_vectors_of_different_lengths() -> None:
     np.testing.assert_array_equal(whole.array[:, :, 0], [[0, 0, 0], [1, 1, 1], [2, 2, 2]])
 
 
+@pytest.mark.parametrize("shape", [(1, 3), (1, 2, 2), (1,)])
+def test_parts_that_do_not_fit_together(shape: Any) -> None:
+    arrays = [np.zeros((1, 2)), np.zeros(shape)]
+    parts = [
+        VectorsReply(1, array, "", None, Part([row], row == 1)) for row, array in enumerate(arrays)
+    ]
+    with pytest.raises(ProtocolError, match="don't fit together"):
+        assemble(parts, 2)
+
+
 def test_assemble_without_tokens() -> None:
     parts = [VectorsReply(1, np.zeros((1, 2)), "", None, Part([row], row == 1)) for row in (0, 1)]
     whole = assemble(parts, 2)

@@ -196,6 +196,10 @@ def test_error_raises_in_a_1_10_client(kind: str, message: str) -> None:
         ([b"me", b'{"dtype":"float32"}', b"1234", b"7"], "'shape'", 7),
         ([b"me", b'{"dtype":"float32","shape":[2]}', b"1234", b"7"], "reshape", 7),
         ([b"me", b'{"dtype":"float32","shape":[1]}', b"123", b"7"], "multiple", 7),
+        ([b"me", b'{"dtype":"i4,i4","shape":[1]}', b"12345678", b"7"], "dtype 'i4,i4'", 7),
+        ([b"me", b'{"dtype":"f4","shape":[9999999,0]}', b"", b"7"], "has no vectors, but", 7),
+        ([b"me", b'{"dtype":"f4","shape":[-1]}', b"1234", b"7"], "has|have the shape", 7),
+        ([b"me", b'{"dtype":"f4","shape":[1],"tokens":5}', b"1234", b"7"], "tokens are int", 7),
         ([b"me", b'{"error":{}}', b"", b"7"], "'kind'", 7),
         ([b"me", b'{"error":5}', b"", b"7"], "can't be read", 7),
         ([b"me", b'{"error":{"kind":"a","message":"b","retry_after":[]}}', b"", b"7"], "read", 7),
@@ -221,6 +225,21 @@ def test_malformed_replies(frames: List[bytes], message: str, request_id: Option
     with pytest.raises(MalformedMessage, match=message) as caught:
         decode_reply(frames)
     assert caught.value.request_id == request_id
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
+def test_a_time_to_wait_that_is_none(seconds: float) -> None:
+    reply = decode_reply(error_frames(b"me", 7, "overloaded", "wait", seconds))
+    assert isinstance(reply, ErrorReply)
+    assert reply.retry_after is None
+
+
+@pytest.mark.parametrize("name", ["tokens", "offsets"])
+def test_parts_have_something_for_each_row(name: str) -> None:
+    info = {"dtype": "f4", "shape": [1, 1], "num_tokens": 1, "truncated": [], "rows": [0]}
+    info.update({"last": True, name: []})
+    with pytest.raises(MalformedMessage, match=name + " are no list of 1"):
+        decode_reply([b"me", json.dumps(info).encode(), b"1234", b"7"])
 
 
 @given(st.lists(st.binary(max_size=30), max_size=6), st.integers(0, 99))

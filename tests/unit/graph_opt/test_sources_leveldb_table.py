@@ -44,6 +44,11 @@ def test_any_bytes_are_refused(data):
         read_table(data)
 
 
+def test_keys_must_rise():
+    with pytest.raises(TableError, match="the key b'a' follows b'a'"):
+        read_table(leveldb_table([(b"a", b"1"), (b"a", b"2")]))
+
+
 def test_the_wire_format():
     message = b"\x08\x96\x01\x12\x02hi\x1d\x01\x00\x00\x00\x21" + struct.pack("<Q", 2**40)
     assert list(fields(message)) == [(1, 150), (2, b"hi"), (3, 1), (4, 2**40)]

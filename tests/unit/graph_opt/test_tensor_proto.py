@@ -9,6 +9,7 @@ from unit.graph_opt.engines import import_tensorflow
 
 from bert_serving.graph_opt.errors import GraphError
 from bert_serving.graph_opt.tensor_proto import (
+    Room,
     array_of,
     octets,
     shape_of,
@@ -108,6 +109,9 @@ def test_packed_strings():
         (proto_of(1, (None,), float_val=[1]), "unknown dimension"),
         (proto_of(1, None, float_val=[1]), "unknown shape"),
         (proto_of(1, (2**31, 2**31), float_val=[1]), "claims to have the shape"),
+        (proto_of(1, (2**26,), float_val=[1, 2]), "far more values than are stored"),
+        (proto_of(1, (0, 2**62), float_val=[]), "claims to have the shape"),
+        (proto_of(1, (1,) * 33, float_val=[1]), "33 dimensions"),
         (proto_of(20, ()), "type resource can't be read"),
         (proto_of(0, ()), "type invalid can't be read"),
         (proto_of(8, (1,), scomplex_val=[1.0]), "half a value"),
@@ -118,6 +122,15 @@ def test_packed_strings():
 def test_damaged_tensors(proto, message):
     with pytest.raises(GraphError, match=message):
         array_of(proto)
+
+
+def test_the_tensors_of_a_file_share_its_room():
+    room = Room()
+    proto = proto_of(1, (2**24,), float_val=[1])
+    assert array_of(proto, room).nbytes == 2**26
+    array_of(proto, room)
+    with pytest.raises(GraphError, match="far more values than are stored"):
+        array_of(proto, room)
 
 
 @pytest.mark.parametrize("shape", [None, (), (None,), (2, None, 0)])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Dict
 
 import pytest
 
@@ -33,6 +34,28 @@ def test_back_from_the_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_progress(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "progress"
     path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"progress can't be read .*--restart"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": "2"},
+        {"offset": -1},
+        {"line": True},
+        {"options": 5},
+        {"input": {"size": [[1]]}},
+        {"sizes": {"vectors": None}},
+        {"complete": 1},
+        {"model": {}},
+        {"model": {"dimension": "4"}},
+    ],
+)
+def test_values_that_no_run_writes(tmp_path: Path, changes: Dict[str, Any]) -> None:
+    path = tmp_path / "progress"
+    state = STATE.after(Batch(["a"], 4, Position(77, 5), 70), {"vectors": 9}, 1)
+    path.write_bytes(save(replace(state, **changes)))
     with pytest.raises(UsageError, match=r"progress can't be read .*--restart"):
         load(path)
 
