@@ -44,9 +44,10 @@ class Connection:
     know our key, or has none while we do or the other way round, is not asked again: everything
     raises ConnectionFailed once that is known.
 
-    ``keys``: encrypt, and show the server who we are. ``ip`` is a host name or an IPv4 or IPv6 address. Connecting never blocks, nor does it say
-    whether a server is there: ZeroMQ connects, and connects again, in the background. Raises
-    ConnectionFailed, and ValueError for a port that can't be one.
+    ``keys``: encrypt, and show the server who we are. ``ip`` is a host name or an IPv4 or IPv6
+    address. Connecting never blocks, nor does it say whether a server is there: ZeroMQ does that,
+    again and again, in the background. Raises ConnectionFailed, and ValueError for a port that can't
+    be one.
     """
 
     def __init__(
@@ -226,7 +227,9 @@ def _event_of(frames: Sequence[bytes]) -> Tuple[int, int]:
 def _refusal(event: int, has_keys: bool) -> str:
     """Why a server doesn't take our connection."""
     if event == _REFUSED:
-        return "the key isn't one that it knows; put the public key into the folder of its clients'"
+        return (
+            "it doesn't know the key; put the public one into the server's folder of clients' keys"
+        )
     if has_keys:
         return "it was started without -curve, so leave out the keys (or start it with -curve)"
     return "it was started with -curve, so name a key file, keys=..., that it knows"

@@ -13,8 +13,8 @@ from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive, runni
 from bert_serving.client.frames import encode_request, encode_texts
 from bert_serving.client.options import Options
 from bert_serving.client.protocol import Request
+from bert_serving.server import authority, work
 from bert_serving.server import ventilator as module
-from bert_serving.server import work
 from bert_serving.server.engines.echo import vocabulary
 from bert_serving.server.intake import CHUNK_ROWS
 from bert_serving.server.messages import (
@@ -439,7 +439,7 @@ def test_a_request_to_stop_from_another_machine(
         asked.append(peer)
         return False
 
-    monkeypatch.setattr(module, "is_loopback", is_loopback)
+    monkeypatch.setattr(authority, "is_loopback", is_loopback)
     with bench.running():
         bench.command(b"TERMINATION")
         bench.status()
