@@ -46,7 +46,7 @@ class Connection:
 
     ``keys``: encrypt, and show the server who we are. ``ip`` is a host name or an IPv4 or IPv6
     address. Connecting never blocks, nor does it say whether a server is there: ZeroMQ does that,
-    again and again, in the background. Raises ConnectionFailed, and ValueError for a port that can't
+    again and again. Raises ConnectionFailed, and ValueError for a port that can't
     be one.
     """
 
