@@ -19,9 +19,15 @@ JSON = {"Content-Type": "application/json"}
 
 
 def http_closed_loop(
-    port: int, model: str, batches: Sequence[Sequence[Batch]], load: ClosedLoad
+    port: int,
+    model: str,
+    batches: Sequence[Sequence[Batch]],
+    load: ClosedLoad,
+    path: str = "/embeddings",
 ) -> ClosedResult:
     """As :func:`closed_loop`, on a server of this machine; each client keeps a connection.
+
+    ``path`` is where it serves the API; this project's server does at /v1/embeddings.
 
     Raises BenchmarkError if the warm-up fails.
     """
@@ -33,10 +39,10 @@ def http_closed_loop(
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=load.timeout)
         try:
             for number in range(load.warm_up):
-                embed(connection, model, mine[number % len(mine)].texts)
+                embed(connection, model, mine[number % len(mine)].texts, path)
             warm.wait(load.timeout)
             for number in range(load.warm_up, load.repeats):
-                results.append(_time_one(connection, model, mine[number % len(mine)]))
+                results.append(_time_one(connection, model, mine[number % len(mine)], path))
         except (OSError, http.client.HTTPException, BenchmarkError) as error:
             failures.append(error)
             warm.abort()
@@ -59,10 +65,12 @@ def http_closed_loop(
     return sum_up(load, timings)
 
 
-def embed(connection: http.client.HTTPConnection, model: str, texts: Sequence[str]) -> List[Any]:
+def embed(
+    connection: http.client.HTTPConnection, model: str, texts: Sequence[str], path: str
+) -> List[Any]:
     """The vectors of ``texts``, as lists. Raises BenchmarkError, OSError or HTTPException."""
     body = json.dumps({"model": model, "input": list(texts)})
-    connection.request("POST", "/embeddings", body, JSON)
+    connection.request("POST", path, body, JSON)
     response = connection.getresponse()
     content = response.read()
     if response.status != 200:
@@ -73,11 +81,13 @@ def embed(connection: http.client.HTTPConnection, model: str, texts: Sequence[st
     return vectors
 
 
-def _time_one(connection: http.client.HTTPConnection, model: str, batch: Batch) -> Timing:
+def _time_one(
+    connection: http.client.HTTPConnection, model: str, batch: Batch, path: str
+) -> Timing:
     error: Optional[str] = None
     began = time.monotonic()
     try:
-        embed(connection, model, batch.texts)
+        embed(connection, model, batch.texts, path)
     except (OSError, http.client.HTTPException, BenchmarkError) as failure:
         error = type(failure).__name__
         connection.close()  # the next request opens another

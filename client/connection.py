@@ -188,12 +188,12 @@ class Connection:
     def timeout(self, seconds: Optional[float]) -> RequestTimeout:
         """The error for a server that didn't answer within ``seconds``."""
         return RequestTimeout(
-            "no answer from the server at %s within %d ms: does it run there, can it be reached, "
+            "no answer from the server at %s within %g ms: does it run there, can it be reached, "
             "are both ports right, and is the time enough for so much text?"
             "%s"
             % (
                 self.server,
-                round((seconds or 0) * 1000),
+                (seconds or 0) * 1000,
                 " Is server_key that of this server?" if self._has_keys else "",
             )
         )

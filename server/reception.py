@@ -6,6 +6,7 @@ No socket and no clock; :mod:`ventilator` does what is decided here.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from typing import Optional
 
 from bert_serving.client.frames import parse_texts
@@ -17,6 +18,11 @@ from bert_serving.server.spec import ServiceSpec
 from bert_serving.server.stats import Statistics
 
 __all__ = ["Reception"]
+
+#: For so many seconds a client that has asked again doesn't count as gone.
+BACK_FOR = 2.0
+#: Clients that asked again, remembered at most.
+REMEMBERED = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +36,7 @@ class Reception:
         self._requests = requests
         self.accepted = 0  # ever; the newest one's handle
         self.is_closed = False
+        self._back_at: "OrderedDict[bytes, float]" = OrderedDict()
 
     def take(self, request: Request, now: float) -> Optional[Accepted]:
         """The request, open from now on; None if it is open already and was only sent again.
@@ -37,8 +44,10 @@ class Reception:
         Raises MalformedMessage if it can't be read, and Refusal if it isn't taken.
         """
         options = request.options
-        if options is not None and options.again and self._requests.find(*request.name) is not None:
-            return None
+        if options is not None and options.again:
+            self._note_back(request.identity, now)
+            if self._requests.find(*request.name) is not None:
+                return None
         if self.is_closed:
             message = "the server is stopping and takes no new requests"
             raise Refusal(ErrorKind.SHUTTING_DOWN, message)
@@ -64,6 +73,18 @@ class Reception:
         self._statistics.count_request(request.identity, len(texts), now)
         self._requests.add(accepted)
         return accepted
+
+    def is_back(self, client: bytes, now: float) -> bool:
+        """Whether a client that the sink says is gone has asked again just before: both have seen
+        the connection return, each at its own time, and what is ignored then must not be dropped.
+        """
+        return now - self._back_at.get(client, now - BACK_FOR) < BACK_FOR
+
+    def _note_back(self, client: bytes, now: float) -> None:
+        self._back_at[client] = now
+        self._back_at.move_to_end(client)
+        if len(self._back_at) > REMEMBERED:
+            self._back_at.popitem(last=False)
 
     def _pooling_of(self, request: Request, is_tokenized: bool) -> Optional[Pooling]:
         """The pooling that the request asks for, None if it is the server's own.

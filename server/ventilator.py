@@ -303,7 +303,8 @@ class Ventilator:
         for frames in multipart.received(self._events):
             message = decode(multipart.contents(frames))
             assert isinstance(message, Gone)
-            self._schedule(work.ClientGone(message.client))
+            if not self._reception.is_back(message.client, time.monotonic()):
+                self._schedule(work.ClientGone(message.client))
 
     def _schedule(self, event: work.Event) -> None:
         self._perform(self._scheduler.handle(event, time.monotonic()))

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, List, Optional
 import numpy as np
 import psutil
 import pytest
-from support import PATIENCE, client_of, command, free_ports, port_flags, running
+from support import PATIENCE, client_of, command, free_ports, http_flags, port_flags, running
 
 from bert_serving.client import BertClient, ServerError
 from bert_serving.server import BertServer, StartupError
@@ -149,7 +149,8 @@ def test_children_end_with_a_supervisor_that_was_killed(tmp_path: Any) -> None:
     # A killed process can't remove its directory; it is in one that the test owns.
     os.environ["ZEROMQ_SOCK_TMP_DIR"] = str(tmp_path)
     try:
-        with started("-engine", "echo") as service:
+        with started("-engine", "echo", *http_flags()) as service:
+            assert len(service.children) == 4
             service.process.kill()
             service.finish()
     finally:

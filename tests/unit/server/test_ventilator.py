@@ -370,6 +370,20 @@ def test_a_request_that_is_sent_again_is_taken_once(bench: Bench) -> None:
         assert bench.for_sink().request_id == 2
 
 
+def test_a_client_that_asked_again_is_not_gone(bench: Bench) -> None:
+    """The sink may find it gone in the moment in which it comes back."""
+    with bench.running():
+        bench.request(["a"], request_id=1)
+        bench.request(["a"], request_id=1, client=b"other", timeout=100.0)
+        assert [bench.for_sink().client for _ in range(2)] == [b"me", b"other"]
+        bench.request(["a"], request_id=1, again=True)
+        assert bench.status()["num_open_request"] == 2
+        bench.gone(b"me")
+        bench.gone(b"other")
+        assert bench.for_sink() == Dropped(2)
+        assert bench.status()["num_open_request"] == 1
+
+
 def test_more_than_the_queue_holds_is_refused_at_once(hub: Hub, link: FakeLink) -> None:
     bench = Bench(hub, link, "-max_queue_rows", "10")
     try:

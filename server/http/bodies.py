@@ -1,0 +1,118 @@
+"""Bodies of requests: read within a limit, decompressed within the same one, and checked.
+
+A body is never held beyond the limit, whatever its headers say of its length, and however little of
+it is compressed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from reprlib import repr as shorten
+from typing import Any, AsyncIterator, List, Optional, Type, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bert_serving.server.http.errors import HttpError
+from bert_serving.server.http.inputs import Served
+
+__all__ = ["parse", "read_body"]
+
+M = TypeVar("M", bound=BaseModel)
+
+#: zlib's window bits for gzip's format.
+GZIP = 16 + zlib.MAX_WBITS
+
+
+async def read_body(
+    chunks: AsyncIterator[bytes], encoding: str, length: Optional[str], limit: int, seconds: float
+) -> bytes:
+    """The whole body, decompressed.
+
+    ``encoding`` and ``length`` are the headers Content-Encoding and Content-Length. Raises
+    HttpError if it has more than ``limit`` bytes, doesn't come within ``seconds``, or can't be
+    decompressed.
+    """
+    encoding = encoding.strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise HttpError(
+            "bad_encoding",
+            "Content-Encoding must be gzip or identity, but is %s" % shorten(encoding),
+        )
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    try:
+        if encoding in ("gzip", "x-gzip"):
+            return await asyncio.wait_for(_decompress(chunks, limit), seconds)
+        return await asyncio.wait_for(_collect(chunks, limit), seconds)
+    except asyncio.TimeoutError:
+        raise HttpError(
+            "slow_body", "the request's body didn't come within %g s" % seconds
+        ) from None
+
+
+async def _collect(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    parts: List[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def _decompress(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    inflate = zlib.decompressobj(GZIP)
+    parts: List[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        try:
+            part = inflate.decompress(chunk, limit + 1 - size)
+        except zlib.error as error:
+            raise HttpError("bad_request", "the body is not gzip: %s" % error) from error
+        size += len(part)
+        if size > limit or inflate.unconsumed_tail:
+            raise _too_large(limit)
+        if inflate.unused_data:
+            raise HttpError("bad_request", "the body has more behind the end of its gzip data")
+        parts.append(part)
+    if not inflate.eof:
+        raise HttpError("bad_request", "the body's gzip data has no end")
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> HttpError:
+    return HttpError(
+        "too_large",
+        "the body has more than %d bytes; send less at a time, or start the server with a larger "
+        "-http_max_body" % limit,
+    )
+
+
+def parse(model: Type[M], content: bytes, served: Served) -> M:
+    """The body as ``model``.
+
+    Raises HttpError, which names the field that is wrong.
+    """
+    try:
+        return model.model_validate_json(content, context=served)
+    except ValidationError as error:
+        raise _explain(model, error) from None
+
+
+def _explain(model: Type[BaseModel], error: ValidationError) -> HttpError:
+    """The first thing that is wrong."""
+    first: Any = error.errors(include_url=False)[0]
+    if first["type"] == "json_invalid" or not first["loc"]:
+        reason = first["msg"] if first["type"] == "json_invalid" else "it is no JSON object"
+        return HttpError("bad_request", "the body is not the JSON that is expected: %s" % reason)
+    name = str(first["loc"][0])
+    if first["type"] == "value_error":
+        return HttpError("bad_request", str(first["ctx"]["error"]), name)
+    wanted = model.model_fields[name].description
+    if first["type"] == "missing":
+        return HttpError("bad_request", "%s is missing: it must be %s" % (name, wanted), name)
+    return HttpError(
+        "bad_request", "%s must be %s, but is %s" % (name, wanted, shorten(first["input"])), name
+    )

@@ -1,0 +1,114 @@
+"""Checks of the lists in requests, each of which stops at the first thing that is wrong.
+
+Pydantic would collect an error for every element, and there can be millions. Pure: each takes a
+value out of JSON, the field's name and what is served, and raises ValueError for what is wrong, or
+HttpError for too many rows.
+"""
+
+from __future__ import annotations
+
+from reprlib import repr as shorten
+from typing import Any, List, NamedTuple, Optional, Sequence
+
+from bert_serving.server.http.errors import HttpError
+
+__all__ = ["Served", "ids_or_texts", "text_or_texts", "texts_or_tokens", "whole"]
+
+
+class Served(NamedTuple):
+    """What decides how many texts and which token ids a request may have."""
+
+    most_rows: int
+    most_id: int  # in the vocabulary
+
+
+def texts_or_tokens(value: Any, name: str, served: Served) -> List[Any]:
+    """A list of strings, or of lists of strings."""
+    rows = _rows(value, name, served.most_rows)
+    if isinstance(rows[0], list):
+        for row, tokens in enumerate(rows):
+            if not isinstance(tokens, list) or not tokens:
+                raise ValueError(
+                    "%s[%d] must be a list of tokens with something in it, as the first is, but "
+                    "is %s" % (name, row, shorten(tokens))
+                )
+            _check_strings(tokens, "%s[%d]" % (name, row))
+    else:
+        _check_strings(rows, name)
+    return rows
+
+
+def text_or_texts(value: Any, name: str, served: Served) -> List[str]:
+    """A list of strings; a string is taken for a list of one."""
+    if isinstance(value, str):
+        _check_string(value, name)
+        return [value]
+    rows = _rows(value, name, served.most_rows)
+    _check_strings(rows, name)
+    return rows
+
+
+def ids_or_texts(value: Any, name: str, served: Served) -> List[Any]:
+    """A list of strings or of lists of token ids; one of either is taken for a list of one."""
+    if isinstance(value, list) and value and whole(value[0]) is not None:
+        return [_ids(value, name, served.most_id)]
+    if not isinstance(value, list) or not value or not isinstance(value[0], list):
+        return text_or_texts(value, name, served)
+    rows = []
+    for row, ids in enumerate(_rows(value, name, served.most_rows)):
+        if not isinstance(ids, list) or not ids:
+            raise ValueError(
+                "%s[%d] must be a list of token ids with something in it, as the first is, but is "
+                "%s" % (name, row, shorten(ids))
+            )
+        rows.append(_ids(ids, "%s[%d]" % (name, row), served.most_id))
+    return rows
+
+
+def whole(value: Any) -> Optional[int]:
+    """The whole number that a number in JSON is, be it written 1 or 1.0; None if it is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _rows(value: Any, name: str, most: int) -> List[Any]:
+    """A list with something in it, but not too much."""
+    if not isinstance(value, list):
+        raise ValueError("%s must be a list, but is %s" % (name, shorten(value)))
+    if not value:
+        raise ValueError("%s is an empty list: there is nothing to encode" % name)
+    if len(value) > most:
+        raise HttpError(
+            "too_large",
+            "%s has %d texts, but at most %d may come in a request; send them in several, or "
+            "start the server with a larger -http_max_rows" % (name, len(value), most),
+            name,
+        )
+    return value
+
+
+def _check_strings(values: Sequence[Any], name: str) -> None:
+    for position, value in enumerate(values):
+        if not isinstance(value, str) or not value.strip():
+            _check_string(value, "%s[%d]" % (name, position))
+
+
+def _check_string(value: Any, name: str) -> None:
+    if not isinstance(value, str):
+        raise ValueError("%s must be a string, but is %s" % (name, shorten(value)))
+    if not value.strip():
+        raise ValueError("%s must have more in it than whitespace, but is %r" % (name, value))
+
+
+def _ids(values: Sequence[Any], name: str, most: int) -> List[int]:
+    ids = []
+    for position, value in enumerate(values):
+        number = whole(value)
+        if number is None or not 0 <= number <= most:
+            raise ValueError(
+                "%s[%d] must be the id of a token of the served model's vocabulary, from 0 to %d, "
+                "but is %s" % (name, position, most, shorten(value))
+            )
+        ids.append(number)
+    return ids

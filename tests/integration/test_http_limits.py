@@ -1,0 +1,190 @@
+"""Limits, disconnects, starts and stops of HTTP; each test has a server of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any, Callable, Dict, List
+
+import httpx
+import psutil
+import pytest
+from support import PATIENCE, client_of, free_ports, http_flags, running, url_of
+
+from bert_serving.server import BertServer, StartupError
+
+ECHO = ["-engine", "echo"]
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """Poll a condition that no event announces."""
+    deadline = time.monotonic() + PATIENCE
+    tick = threading.Event()
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, "waited in vain for " + what
+        tick.wait(0.02)
+
+
+def connected(server: BertServer) -> socket.socket:
+    assert server.spec.http is not None
+    return socket.create_connection(("127.0.0.1", server.spec.http.port), PATIENCE)
+
+
+def request(body: bytes, length: int) -> bytes:
+    """A request's head, and as much of its body as is given."""
+    head = "POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length
+    return head.encode("ascii") + body
+
+
+def post(server: BertServer, body: Any, path: str = "/encode") -> httpx.Response:
+    return httpx.post(url_of(server) + path, json=body, timeout=PATIENCE, trust_env=False)
+
+
+def get(server: BertServer, path: str) -> httpx.Response:
+    return httpx.get(url_of(server) + path, timeout=PATIENCE, trust_env=False)
+
+
+def processes(name: str) -> List[psutil.Process]:
+    """The processes of that name of the server that runs."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.cmdline()[-2:] == ["bert_serving.server.process", name]
+    ]
+
+
+def statistic(server: BertServer) -> Dict[str, Any]:
+    found: Dict[str, Any] = get(server, "/status/server").json()["statistic"]
+    return found
+
+
+def test_more_than_may_be_served() -> None:
+    """One request that doesn't get on with its body takes the only place."""
+    body = json.dumps({"texts": ["hi"]}).encode("ascii")
+    with running(*ECHO, *http_flags(), "-http_max_connect", "1") as server:
+        with connected(server) as slow:
+            slow.sendall(request(body[:3], len(body)))
+
+            def refused() -> Any:
+                answer = post(server, {"texts": ["hi"]})
+                return answer if answer.status_code == 503 else None
+
+            answer = wait_for(refused, "the first request to begin")
+            assert answer.headers["retry-after"] == "1"
+            assert get(server, "/readyz").status_code == 200
+            slow.sendall(body[3:])
+            assert slow.recv(100).startswith(b"HTTP/1.1 200")
+        assert post(server, {"texts": ["hi"]}).status_code == 200
+
+
+def test_a_body_that_does_not_come() -> None:
+    with running(*ECHO, *http_flags(), "-http_timeout", "1") as server, connected(server) as slow:
+        slow.sendall(request(b'{"te', 100))
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_a_deadline_that_passes() -> None:
+    """A row a batch takes far longer than the only second that there is."""
+    flags = ["-http_timeout", "1", "-http_max_rows", "1000000", "-max_batch_size", "1"]
+    texts = ["late %d" % number for number in range(100_000)]
+    with running(*ECHO, *http_flags(), *flags) as server:
+        answer = post(server, {"texts": texts})
+        assert answer.status_code == 504
+        assert answer.json()["type"] == "DeadlineExceeded"
+        wait_for(lambda: statistic(server)["num_waiting_row"] == 0, "the rows to be dropped")
+
+
+def test_a_queue_that_is_full() -> None:
+    with running(*ECHO, *http_flags(), "-max_queue_rows", "10") as server:
+        (worker,) = processes("worker-0")
+        worker.suspend()
+        try:
+            answers: List[httpx.Response] = []
+            order = {"texts": ["a"] * 10}
+            first = threading.Thread(target=lambda: answers.append(post(server, order)))
+            first.start()
+            wait_for(lambda: statistic(server)["num_data_request"], "it to be accepted")
+            answer = post(server, order)
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) >= 1
+        finally:
+            worker.resume()
+        first.join(PATIENCE)
+        assert answers[0].status_code == 200
+        # What could never be accepted isn't to be sent again.
+        assert post(server, {"texts": ["a"] * 11}).status_code == 400
+
+
+def test_a_client_that_disconnects_cancels_its_work() -> None:
+    rows = 40_000
+    body = json.dumps({"texts": ["abandoned %d" % number for number in range(rows)]})
+    content = body.encode("ascii")
+    flags = ["-max_batch_size", "1", "-http_max_rows", str(rows)]
+    with running(*ECHO, *http_flags(), *flags) as server:
+        with connected(server) as leaver:
+            leaver.sendall(request(content, len(content)))
+            wait_for(lambda: statistic(server)["num_data_request"], "it to be accepted")
+        wait_for(lambda: statistic(server)["num_open_request"] == 0, "it to be dropped")
+        assert statistic(server)["num_batch"] < rows
+        assert statistic(server)["num_waiting_row"] == 0
+        text = get(server, "/metrics").text
+        assert 'path="/encode",status="499"} 1.0' in text
+
+
+# --------------------------------------------------------------------------- start and stop
+
+
+def test_a_port_that_is_taken() -> None:
+    port = free_ports()[0]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen(1)
+        with pytest.raises(StartupError, match="name another -http_port"), running(
+            *ECHO, "-http_port", str(port)
+        ):
+            pass
+
+
+def test_a_process_that_dies_is_replaced_and_the_service_goes_on() -> None:
+    with running(*ECHO, *http_flags()) as server, client_of(server) as client:
+        (before,) = processes("http")
+        os.kill(before.pid, signal.SIGKILL)
+        assert client.encode(["hello"]).shape == (1, 768)
+
+        def ready() -> bool:
+            try:
+                return get(server, "/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for(ready, "another process")
+        assert [one.pid for one in processes("http")] != [before.pid]
+        assert post(server, {"texts": ["hi"]}).status_code == 200
+
+
+def test_what_is_under_way_is_answered_before_the_end() -> None:
+    texts = ["text %d of a long job" % number for number in range(3000)]
+    answers: List[httpx.Response] = []
+    with running(*ECHO, *http_flags(), "-max_batch_size", "4") as server:
+        asking = threading.Thread(target=lambda: answers.append(post(server, {"texts": texts})))
+        asking.start()
+        wait_for(lambda: statistic(server)["num_data_request"], "it to be accepted")
+        server.stop()
+        asking.join(PATIENCE)
+    assert answers[0].status_code == 200
+    assert len(answers[0].json()["result"]) == 3000
+
+
+def test_idle_connections_do_not_hold_it_up() -> None:
+    with running(*ECHO, *http_flags()) as server, httpx.Client(trust_env=False) as client:
+        assert client.get(url_of(server) + "/healthz", timeout=PATIENCE).status_code == 200
+        began = time.monotonic()
+        server.close()
+        assert time.monotonic() - began < PATIENCE

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_serving.server.http.errors import HttpError
+from bert_serving.server.http.inputs import (
+    Served,
+    ids_or_texts,
+    text_or_texts,
+    texts_or_tokens,
+    whole,
+)
+
+SERVED = Served(most_rows=5, most_id=9)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner, max_size=3),
+)
+TEXT = st.text(min_size=1).filter(str.strip)
+
+
+@given(JSON, st.sampled_from([ids_or_texts, text_or_texts, texts_or_tokens]))
+def test_all_else_is_refused(value: Any, check: Any) -> None:
+    """What passes is a list of rows that can be encoded, and nothing raises anything else."""
+    try:
+        rows = check(value, "field", SERVED)
+    except (ValueError, HttpError):
+        return
+    assert 1 <= len(rows) <= SERVED.most_rows
+    assert len({type(row) for row in rows}) == 1
+    parts = [part for row in rows for part in row] if isinstance(rows[0], list) else rows
+    if check is ids_or_texts and isinstance(rows[0], list):
+        assert all(type(part) is int and 0 <= part <= SERVED.most_id for part in parts)
+    else:
+        assert all(isinstance(part, str) and part.strip() for part in parts)
+    assert all(rows)
+
+
+@given(st.lists(TEXT, min_size=1, max_size=5), st.lists(st.integers(0, 9), min_size=1))
+def test_what_is_right_passes(texts: Any, ids: Any) -> None:
+    assert texts_or_tokens(texts, "x", SERVED) == texts
+    assert texts_or_tokens([texts], "x", SERVED) == [texts]
+    assert text_or_texts(texts[0], "x", SERVED) == [texts[0]]
+    assert ids_or_texts(texts, "x", SERVED) == texts
+    assert ids_or_texts(ids, "x", SERVED) == [ids]
+    assert ids_or_texts([ids], "x", SERVED) == [ids]
+
+
+def test_more_rows_than_may_be() -> None:
+    with pytest.raises(HttpError, match="x has 6 texts, but at most 5") as raised:
+        text_or_texts(["a"] * 6, "x", SERVED)
+    assert raised.value.problem.status == 413
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("3", 3), ("3.0", 3), ("3.5", None), ("true", None), ('"3"', None), ("Infinity", None)],
+)
+def test_whole_numbers(written: str, number: Any) -> None:
+    assert whole(json.loads(written)) == number
