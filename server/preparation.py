@@ -28,7 +28,7 @@ from bert_serving.server.planning import (
     reported_config,
     unheeded_flags,
 )
-from bert_serving.server.security import plan_security
+from bert_serving.server.security import exposure_remarks, plan_security
 from bert_serving.server.spec import EngineSpec, ServiceSpec
 from bert_serving.server.tokenization import read_vocabulary
 from bert_serving.server.tuning import Tuning
@@ -77,7 +77,7 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
     devices = _devices(args, engine)
     on_gpu = max(devices) >= 0
     remarks = unheeded_flags(args, engine, on_gpu) + precision_remarks(precision, engine, on_gpu)
-    for remark in remarks:
+    for remark in remarks + exposure_remarks(args):
         logger.warning(remark)
     if args.mask_cls_sep and args.pooling_strategy in ("SEP_TOKEN", "LAST_TOKEN"):
         logger.warning(

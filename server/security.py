@@ -8,17 +8,18 @@ from __future__ import annotations
 import argparse
 import os
 import ssl
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import zmq
 
 from bert_serving.client.curve import check_supported, parse_keys
+from bert_serving.server.addresses import is_loopback
 from bert_serving.server.curve import CLIENTS
 from bert_serving.server.errors import StartupError
 from bert_serving.server.secret_files import admin_token, api_keys, read_text, warn_if_open
 from bert_serving.server.spec import CurveSpec, SecuritySpec
 
-__all__ = ["SERVER_SECRET", "http_security", "plan_security"]
+__all__ = ["SERVER_SECRET", "exposure_remarks", "http_security", "plan_security"]
 
 #: The server's pair of keys in the folder of -curve.
 SERVER_SECRET = "server.key_secret"
@@ -58,6 +59,24 @@ def _plan_curve(folder: str) -> CurveSpec:
         own_public.decode("ascii"),
         own_secret.decode("ascii"),
     )
+
+
+def exposure_remarks(args: argparse.Namespace) -> List[str]:
+    """What to tell a user who opens the service to others than this machine without a lock."""
+    if args.host == "localhost" or is_loopback(args.host):
+        return []
+    remarks = []
+    if args.curve is None:
+        remarks.append(
+            "whoever can connect to %s may use the service and read along, since -curve isn't "
+            "named; see docs/security.md" % args.host
+        )
+    if args.http_port is not None and args.http_api_key_file is None:
+        remarks.append(
+            "whoever can connect to %s may use HTTP, since -http_api_key_file isn't named"
+            % args.host
+        )
+    return remarks
 
 
 def http_security(args: argparse.Namespace) -> Dict[str, Any]:

@@ -29,7 +29,9 @@ from support import (
     url_of,
 )
 
+from bert_serving.benchmarks.cli import main as benchmark
 from bert_serving.client import AsyncBertClient, BertClient, ConcurrentBertClient, ConnectionFailed
+from bert_serving.client.bulk.cli import main as encode_file
 from bert_serving.client.curve import Keys, bound_identity, read_keys
 from bert_serving.server import BertServer
 from bert_serving.server.keygen import make_client_keys, make_server_keys
@@ -195,6 +197,23 @@ def test_a_client_comes_back_after_a_restart(tmp_path: Path) -> None:
         np.testing.assert_array_equal(client.encode(["hello"]), first)
 
 
+def test_the_other_commands_take_keys(
+    guarded: Guarded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = guarded.server.spec
+    keys = ["--keys", os.path.join(guarded.folder, "alice.key_secret")]
+    (tmp_path / "texts.txt").write_text("one\ntwo\n")
+    words = [str(tmp_path / "texts.txt"), "-o", str(tmp_path / "out.npy"), "--quiet"]
+    words += ["--port", str(spec.port), "--port_out", str(spec.port_out)]
+    assert encode_file(words + keys) == 0
+    assert np.load(tmp_path / "out.npy").shape == (2, 768)
+    connect = ["-connect", "127.0.0.1:%d:%d" % (spec.port, spec.port_out)]
+    load = ["-load", "-rate", "20", "-seconds", "1", "-warm_up", "0.2", "-no_plots"]
+    assert benchmark(connect + load + keys + ["-no_progress"]) == 0
+    assert benchmark(connect + load + ["-keys", "absent", "-no_progress"]) != 0
+    assert "can't read the key file absent" in capsys.readouterr().err
+
+
 # -------------------------------------------------------------------------------- secrets
 
 
@@ -251,6 +270,14 @@ def test_terminate_with_keys(tmp_path: Path) -> None:
         args: Any = SimpleNamespace(ip="127.0.0.1", port=server.spec.port, timeout=500)
         with pytest.raises(TimeoutError, match="does it know the keys"):
             BertServer.shutdown(args)
+        failed = subprocess.run(
+            command("terminate") + ["-port", str(server.spec.port), "-keys", "absent"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert failed.returncode == 1
+        assert failed.stderr == "error: can't read the key file absent: No such file or directory\n"
         args.keys, args.timeout = keys, TIMEOUT
         BertServer.shutdown(args)
         server.join(PATIENCE)

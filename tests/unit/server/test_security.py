@@ -15,7 +15,7 @@ from bert_serving.server import security
 from bert_serving.server.arguments import get_args_parser, get_shutdown_parser
 from bert_serving.server.errors import StartupError
 from bert_serving.server.keygen import make_client_keys, make_server_keys
-from bert_serving.server.security import http_security, plan_security
+from bert_serving.server.security import exposure_remarks, http_security, plan_security
 from bert_serving.server.spec import SecuritySpec, ServiceSpec
 
 SECRET = "0123456789abcdef-token"
@@ -126,6 +126,24 @@ def test_a_key_with_a_password_asks_for_none(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path, "-passout", "pass:secret")
     with pytest.raises(StartupError, match="without a password"):
         http_security(parse("-http_tls_cert", cert, "-http_tls_key", key))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ((), ()),
+        (("-host", "localhost"), ()),
+        (("-host", "::1", "-http_port", "8125"), ()),
+        (("-host", "0.0.0.0"), ("-curve",)),
+        (("-host", "10.0.0.5", "-http_port", "8125"), ("-curve", "-http_api_key_file")),
+        (("-host", "0.0.0.0", "-curve", "d", "-http_port", "1"), ("-http_api_key_file",)),
+        (("-host", "0.0.0.0", "-curve", "d", "-http_port", "1", "-http_api_key_file", "f"), ()),
+    ],
+)
+def test_an_open_service_is_told(flags: Any, told: Any) -> None:
+    remarks = exposure_remarks(parse(*flags))
+    assert [name for remark in remarks for name in told if name + " isn't" in remark] == list(told)
+    assert len(remarks) == len(told)
 
 
 def test_flags_of_terminate() -> None:
