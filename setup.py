@@ -128,6 +128,7 @@ setup(
         "console_scripts": [
             "bert-serving-benchmark=bert_serving.benchmarks.cli:main",
             "bert-serving-encode=bert_serving.client.bulk.cli:main",
+            "bert-serving-keygen=bert_serving.server.keygen:main",
             "bert-serving-optimize=bert_serving.graph_opt.cli:main",
             "bert-serving-start=bert_serving.server.cli:start",
             "bert-serving-terminate=bert_serving.server.cli:terminate",

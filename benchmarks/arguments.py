@@ -203,6 +203,13 @@ def _add_general(group: Any) -> None:
         help="measure the server that runs there, this project's or one of 1.10; PORT_OUT is "
         "PORT + 1 unless named",
     )
+    add_flag(group, "keys", metavar="FILE", help="a client's key file, for a server with -curve")
+    add_flag(
+        group,
+        "server_key",
+        metavar="KEY",
+        help="that server's public key, or a file with it, if it isn't in that of -keys",
+    )
     add_flag(
         group,
         "workload",

@@ -98,7 +98,14 @@ class Threads(Crew):
 
     def _run(self, batches: Sequence[Batch], timings: List[Timing]) -> None:
         target = self._target
-        with BertClient(target.ip, target.port, target.port_out, ignore_all_checks=True) as client:
+        with BertClient(
+            target.ip,
+            target.port,
+            target.port_out,
+            ignore_all_checks=True,
+            keys=target.keys,
+            server_key=target.server_key,
+        ) as client:
             self._clients.append(client)
             try:
                 # One by one: 1.10 takes 0.1 s for each answer, and would be asked again, by all of

@@ -6,7 +6,7 @@ import argparse
 import copy
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
@@ -84,7 +84,7 @@ def own_server(args: argparse.Namespace, **changes: Any) -> Iterator[Subject]:
         server.__enter__()
     try:
         spec = server.spec
-        target = Target(spec.host, spec.port, spec.port_out)
+        target = Target(spec.host, spec.port, spec.port_out, args.keys, args.server_key)
         with Wire(target, 1) as wire:
             config = dict(wire.wait_until_ready(args.wait_till_ready))
         yield _subject(target, spec, config)
@@ -141,6 +141,7 @@ def connected(target: Target, args: argparse.Namespace) -> Subject:
     Texts need the model's vocabulary: it is taken from ``-model_dir`` or from the directory that
     the server names, if that is on this machine. Raises BenchmarkError.
     """
+    target = replace(target, keys=args.keys, server_key=args.server_key)
     with Wire(target, 1) as wire:
         config = dict(wire.wait_until_ready(args.wait_till_ready))
     vocabulary = _vocabulary_of(config, args.model_dir)

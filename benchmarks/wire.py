@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 import zmq
 
 from bert_serving.benchmarks.errors import BenchmarkError
+from bert_serving.client.curve import Keys, as_client, bound_identity, read_keys
 from bert_serving.client.frames import encode_request
 from bert_serving.client.protocol import (
     SHOW_CONFIG,
@@ -41,11 +42,16 @@ ASK_AGAIN = 0.5
 
 @dataclass(frozen=True)
 class Target:
-    """Where a server listens: ``port`` for requests, ``port_out`` for results."""
+    """Where a server listens: ``port`` for requests, ``port_out`` for results.
+
+    ``keys`` and ``server_key`` are BertClient's, for a server with -curve.
+    """
 
     ip: str
     port: int
     port_out: int
+    keys: Optional[str] = None
+    server_key: Optional[str] = None
 
     def __str__(self) -> str:
         return "%s (port %d, port_out %d)" % (self.ip, self.port, self.port_out)
@@ -57,8 +63,15 @@ class Wire:
     def __init__(self, target: Target, clients: int) -> None:
         self._target = target
         # All as long: 1.10 sends what is for one identity also to those that begin with it.
-        prefix = uuid.uuid4().hex
-        self._identities = [b"%s-%06d" % (prefix.encode("ascii"), n) for n in range(clients)]
+        prefix = uuid.uuid4().hex.encode("ascii")
+        self._keys: Optional[Keys] = None
+        if target.keys is not None:
+            try:
+                self._keys = read_keys(target.keys, target.server_key)
+            except ValueError as error:
+                raise BenchmarkError(str(error)) from error
+            prefix = bound_identity(self._keys.public, prefix)
+        self._identities = [b"%s-%06d" % (prefix, n) for n in range(clients)]
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._senders: List[zmq.Socket[bytes]] = []
         self._receivers: List[zmq.Socket[bytes]] = []
@@ -80,6 +93,7 @@ class Wire:
         # No high water mark: sending never waits for the server, and no reply is dropped here.
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
+        as_client(socket, self._keys)
         connect_tcp(socket, self._target.ip, port)
         return socket
 

@@ -45,7 +45,7 @@ class AsyncBertClient(ClientBase):
         if self._exchange is not None:
             self._exchange.check()
             return
-        connection = Connection(self.ip, self.port, self.port_out, self.identity)
+        connection = Connection(self.ip, self.port, self.port_out, self.identity, self._keys)
         try:
             self._exchange = AsyncExchange(connection, self.identity)
         except BaseException:

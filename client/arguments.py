@@ -15,6 +15,8 @@ __all__ = ["Arguments", "Layers", "Pairs", "check_timeout"]
 
 Layers = Union[int, Sequence[int]]
 Pairs = Sequence[Sequence[str]]
+#: Characters of a request that any server takes, whatever its -max_message_mb.
+LARGE = 100_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ class Arguments:
     def needs_facts(self) -> bool:
         """Whether something is asked for that not every server does by itself."""
         return self.pairs is not None or self.details or self.options() != NO_OPTIONS
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it may be more than some server takes."""
+        size = 0
+        for text in self.texts if self.texts is not None else self.pairs or ():
+            parts = (text,) if isinstance(text, str) else text
+            size += sum(len(part) + len('"",') for part in parts)
+            if size > LARGE:
+                return True
+        return False
 
     def options(self, timeout: Optional[float] = None) -> Options:
         """What of it the server is told; ``timeout`` in seconds."""

@@ -5,12 +5,14 @@ No IO: how requests are sent and waited for is the subclass's.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any, Dict, Mapping, Optional, Sequence, Set, Union
 
 from bert_serving.client.arguments import Arguments
 from bert_serving.client.calls import Call, call_of, seconds_of
 from bert_serving.client.checks import (
+    check_size,
     check_version,
     identity_bytes,
     limits_of,
@@ -19,6 +21,7 @@ from bert_serving.client.checks import (
     warn_of_tokens,
     warn_of_truncated,
 )
+from bert_serving.client.curve import Keys, bound_identity, read_keys
 from bert_serving.client.facts import ServerFacts, facts_of
 from bert_serving.client.requests import Taken
 from bert_serving.client.responses import Response, part_of, response_of
@@ -46,10 +49,18 @@ class ClientBase:
         check_token_info: bool = True,
         ignore_all_checks: bool = False,
         timeout: float = -1,
+        *,
+        keys: "Union[str, os.PathLike[str], Keys, None]" = None,
+        server_key: "Union[str, os.PathLike[str], None]" = None,
     ) -> None:
         if output_fmt not in ("ndarray", "list"):
             raise AttributeError('output_fmt must be "ndarray" or "list", not %r' % (output_fmt,))
         self.identity = identity_bytes(identity)
+        if server_key is not None and keys is None:
+            raise ValueError("server_key needs a key file of the client's own, too: keys=...")
+        self._keys = None if keys is None else read_keys(keys, server_key)
+        if self._keys is not None:
+            self.identity = bound_identity(self._keys.public, self.identity)
         self.ip = ip
         self.port = port
         self.port_out = port_out
@@ -121,7 +132,7 @@ class ClientBase:
 
     def _has_to_ask(self, arguments: Arguments) -> bool:
         """Whether the server's configuration is needed first, since no check has asked for it."""
-        return self._facts is None and arguments.needs_facts
+        return self._facts is None and (arguments.needs_facts or arguments.is_large)
 
     def _seconds_to_ask(self, arguments: Arguments, seconds: Optional[float]) -> float:
         return seconds_of(arguments, seconds) or self._connect_seconds
@@ -131,6 +142,7 @@ class ClientBase:
     def _call_of(self, arguments: Arguments, seconds: Optional[float], stack_level: int) -> Call:
         """What to send, once enough is known of the server; ``seconds`` as in ``call_of``."""
         call = call_of(arguments, self._facts, seconds)
+        check_size(len(call.payload), None if self._facts is None else self._facts.max_message)
         if call.options is not None:
             return call
         texts: Any = arguments.texts if arguments.pairs is None else arguments.pairs

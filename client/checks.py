@@ -15,6 +15,7 @@ __all__ = [
     "identity_bytes",
     "check_texts",
     "check_pairs",
+    "check_size",
     "warn_of_lengths",
     "warn_of_tokens",
     "warn_of_truncated",
@@ -79,6 +80,18 @@ def _check_string(value: object, name: str) -> None:
         raise TypeError("%s must be a str, but is %s" % (name, type(value).__name__))
     if not value.strip():
         raise ValueError("%s must have more in it than whitespace, but is %r" % (name, value))
+
+
+def check_size(size: int, limit: Optional[int]) -> None:
+    """Raise ValueError if texts of ``size`` bytes are more than the server takes; None: any.
+
+    It would cut the connection without a word, for it doesn't read what is larger.
+    """
+    if limit is not None and size > limit:
+        raise ValueError(
+            "the texts have %d bytes together, and the server takes %d in a request: send them in "
+            "several, or start the server with a larger -max_message_mb" % (size, limit)
+        )
 
 
 def warn_of_lengths(

@@ -33,6 +33,9 @@ class BertClient(ClientBase):
     server was started with. ``output_fmt`` is "ndarray" or "list". ``identity`` (1 to 254 bytes,
     or a string, taken as UTF-8) must be unique among the clients of a server; by default it is
     random. ``timeout`` is how many milliseconds to wait for an answer; -1: as long as it takes.
+    ``keys`` is a file of bert-serving-keygen's, for a server that was started with -curve;
+    ``server_key`` is that server's public key, or a file with it, if ``keys`` doesn't have it. The
+    identity then begins with the client's public key.
 
     Unless ``ignore_all_checks``, the constructor asks the server for its configuration, and waits
     for it as long as ``timeout``, or 10 s if that is -1. Then it checks the version
@@ -44,12 +47,12 @@ class BertClient(ClientBase):
 
     Raises RequestTimeout, VersionMismatch (an AttributeError), ConnectionFailed, and those of
     ``errors.py`` that the server may answer with; AttributeError for an unknown ``output_fmt``
-    and ValueError for an ``identity`` or a port that can't be one.
+    and ValueError for an ``identity``, a port or keys that can't be.
     """
 
     def _open(self) -> None:
         self._fetchable = Inbox()
-        connection = Connection(self.ip, self.port, self.port_out, self.identity)
+        connection = Connection(self.ip, self.port, self.port_out, self.identity, self._keys)
         self._exchange = Exchange(connection, self.identity)
         if not any(self._checks):
             return

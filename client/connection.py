@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import zmq
 
 from bert_serving.client import contexts, multipart
+from bert_serving.client.curve import Keys, as_client
 from bert_serving.client.errors import ConnectionFailed, RequestTimeout
 from bert_serving.client.frames import Frame
 
@@ -26,20 +27,32 @@ _MAX_POLL_MS = 2**31 - 1
 _numbers = itertools.count()
 #: A socket's connection is ready for messages, and is lost.
 _READY, _LOST = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
+#: The server doesn't let us in; ZeroMQ tries no more then.
+_REFUSED, _MISMATCH = (
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH),
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL),
+)
+#: Of what the latter may tell: only one end has keys.
+_OTHER_MECHANISM = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 
 
 class Connection:
     """Sends and receives frames.
 
     ZeroMQ connects again by itself when a connection is lost; what was under way is lost then, of
-    requests and of replies. :meth:`has_come_back` tells when to send again.
+    requests and of replies. :meth:`has_come_back` tells when to send again. A server that doesn't
+    know our key, or has none while we do or the other way round, is not asked again: everything
+    raises ConnectionFailed once that is known.
 
-    ``ip`` is a host name or an IPv4 or IPv6 address. Connecting never blocks, nor does it say
-    whether a server is there: ZeroMQ connects, and connects again, in the background. Raises
-    ConnectionFailed, and ValueError for a port that can't be one.
+    ``keys``: encrypt, and show the server who we are. ``ip`` is a host name or an IPv4 or IPv6
+    address. Connecting never blocks, nor does it say whether a server is there: ZeroMQ does that,
+    again and again. Raises ConnectionFailed, and ValueError for a port that can't
+    be one.
     """
 
-    def __init__(self, ip: str, port: int, port_out: int, identity: bytes) -> None:
+    def __init__(
+        self, ip: str, port: int, port_out: int, identity: bytes, keys: Optional[Keys] = None
+    ) -> None:
         self.server = "%s (port %d, port_out %d)" % (ip, port, port_out)
         for name, value in (("port", port), ("port_out", port_out)):
             # ZeroMQ accepts more, and then connects to something else.
@@ -53,11 +66,15 @@ class Connection:
         self._is_ready: Dict[Any, bool] = {}  # by the socket that tells of it
         self._was_lost = False
         self._came_back = False
+        self._has_keys = keys is not None
+        self._refusal: Optional[str] = None  # why the server doesn't let us in
         try:
             self._sender = self._open(zmq.PUSH, is_ipv6)
+            as_client(self._sender, keys)
             self._watch(self._sender)
             self._sender.connect("tcp://%s:%d" % (host, port))
             self._receiver = self._open(zmq.SUB, is_ipv6)
+            as_client(self._receiver, keys)
             self._watch(self._receiver)
             self._receiver.setsockopt(zmq.SUBSCRIBE, identity)
             self._receiver.connect("tcp://%s:%d" % (host, port_out))
@@ -80,7 +97,7 @@ class Connection:
     def _watch(self, socket: Any) -> None:
         """Let ZeroMQ tell when the connection of ``socket`` is ready, and when it is lost."""
         address = "inproc://monitor-%d" % next(_numbers)
-        socket.monitor(address, _READY | _LOST)
+        socket.monitor(address, _READY | _LOST | _REFUSED | _MISMATCH)
         # Without a high water mark, unlike pyzmq's own: ZeroMQ's thread would wait for its reader.
         monitor = self._open(zmq.PAIR)
         monitor.connect(address)
@@ -99,6 +116,7 @@ class Connection:
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Queue a message; returns at once, also when no server is there."""
+        self._check_admitted()
         try:
             multipart.send(self._sender, frames, block=False)
         except zmq.ZMQError as error:
@@ -143,15 +161,24 @@ class Connection:
         return int(self._receiver.fd), [int(monitor.fd) for monitor in self._is_ready]
 
     def read_monitors(self) -> None:
-        """Notice what has become of the connection."""
+        """Notice what has become of the connection. Raises ConnectionFailed if we are refused."""
         for monitor in self._is_ready:
             while multipart.is_readable(monitor):
-                event = _event_of(monitor.recv_multipart())
+                event, value = _event_of(monitor.recv_multipart())
                 # A connection that never was ready isn't lost.
                 self._was_lost |= event == _LOST and self._is_ready[monitor]
                 self._is_ready[monitor] = event == _READY
+                if event == _REFUSED or (event, value) == (_MISMATCH, _OTHER_MECHANISM):
+                    self._refusal = _refusal(event, self._has_keys)
+        self._check_admitted()
         if self._was_lost and all(self._is_ready.values()):
             self._was_lost, self._came_back = False, True
+
+    def _check_admitted(self) -> None:
+        if self._refusal is not None:
+            raise ConnectionFailed(
+                "the server at %s doesn't let us in: %s" % (self.server, self._refusal)
+            )
 
     def has_come_back(self) -> bool:
         """Whether the connection was lost and is there again; says so once."""
@@ -163,7 +190,12 @@ class Connection:
         return RequestTimeout(
             "no answer from the server at %s within %g ms: does it run there, can it be reached, "
             "are both ports right, and is the time enough for so much text?"
-            % (self.server, (seconds or 0) * 1000)
+            "%s"
+            % (
+                self.server,
+                (seconds or 0) * 1000,
+                " Is server_key that of this server?" if self._has_keys else "",
+            )
         )
 
     def wake(self) -> None:
@@ -182,9 +214,22 @@ class Connection:
         contexts.release()
 
 
-def _event_of(frames: Sequence[bytes]) -> int:
-    """The event that a monitor's message tells of: the first 16 bits, in the machine's order.
+def _event_of(frames: Sequence[bytes]) -> Tuple[int, int]:
+    """The event that a monitor's message tells of: the first 16 bits, in the machine's order, and
+    its value: the next 32.
 
     Not by zmq.utils.monitor, which takes as long to import as all of the client.
     """
-    return int.from_bytes(frames[0][:2], sys.byteorder)
+    event, value = frames[0][:2], frames[0][2:6]
+    return int.from_bytes(event, sys.byteorder), int.from_bytes(value, sys.byteorder)
+
+
+def _refusal(event: int, has_keys: bool) -> str:
+    """Why a server doesn't take our connection."""
+    if event == _REFUSED:
+        return (
+            "it doesn't know the key; put the public one into the server's folder of clients' keys"
+        )
+    if has_keys:
+        return "it was started without -curve, so leave out the keys (or start it with -curve)"
+    return "it was started with -curve, so name a key file, keys=..., that it knows"

@@ -27,13 +27,15 @@ _STRATEGIES = {
 class ServerFacts:
     """``max_length``: tokens of the longest sequence, special ones included; None: not known.
     ``strategies``: the names of its pooling strategy, and ``layers`` those that it pools, as a
-    server of protocol 1 tells them, which can do nothing else; None: not known.
+    server of protocol 1 tells them, which can do nothing else; None: not known. ``max_message``:
+    bytes of a request's texts that it takes; None: it doesn't say.
     """
 
     protocol: int
     max_length: Optional[int] = None
     strategies: Optional[Tuple[str, ...]] = None
     layers: Optional[Tuple[int, ...]] = None
+    max_message: Optional[int] = None
 
     @property
     def takes_options(self) -> bool:
@@ -47,11 +49,13 @@ def facts_of(config: Mapping[str, Any]) -> ServerFacts:
     layers = config.get("pooling_layer")
     if isinstance(layers, int):
         layers = [layers]
+    megabytes = config.get("max_message_mb")
     return ServerFacts(
         protocol_of(config),
         length if isinstance(length, int) else None,
         _STRATEGIES.get(config.get("pooling_strategy", -1)),
         tuple(layers) if isinstance(layers, list) else None,
+        megabytes * 1_000_000 if isinstance(megabytes, int) and megabytes > 0 else None,
     )
 
 

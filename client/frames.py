@@ -11,7 +11,8 @@ on working; what protocol 2 adds stands in a frame that protocol 1 doesn't have.
 
 ``payload`` is a JSON list of strings (or of lists of strings, already tokenized or pairs), or the
 exact name of a command. ``request_id`` and ``rows`` are decimal digits; CANCEL's id is that of the
-request that is no longer wanted. ``options.py`` has what stands in the header.
+request that is no longer wanted. ``options.py`` has what stands in the header; for commands that
+only an administrator may give, also ``admin_token``, a string.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ __all__ = [
 MAX_DIGITS = 20
 MAX_HEADER_BYTES = 64 * 1024
 EMPTY_HEADER = b"{}"
+#: The header's key that isn't one of the options.
+ADMIN_TOKEN = "admin_token"
 
 Frame = Union[bytes, bytearray, memoryview]
 
@@ -63,8 +66,10 @@ def encode_request(request: Request) -> List[bytes]:
         b"%d" % request.request_id,
         b"%d" % request.rows,
     ]
-    if request.options is not None:
-        header = request.options.to_header()
+    if request.options is not None or request.admin_token is not None:
+        header = {} if request.options is None else request.options.to_header()
+        if request.admin_token is not None:
+            header[ADMIN_TOKEN] = request.admin_token
         frames.append(json.dumps(header).encode("utf-8") if header else EMPTY_HEADER)
     return frames
 
@@ -83,10 +88,10 @@ def decode_request(frames: Sequence[Frame]) -> Request:
         raise MalformedMessage(str(error)) from error
     request_id = read_digits(frames[2], "request id", identity, None)
     rows = read_digits(frames[3], "number of rows", identity, request_id)
-    options = None
+    options, admin_token = None, None
     if len(frames) == 5:
-        options = _parse_header(frames[4], identity, request_id)
-    return Request(identity, bytes(frames[1]), request_id, rows, options)
+        options, admin_token = _parse_header(frames[4], identity, request_id)
+    return Request(identity, bytes(frames[1]), request_id, rows, options, admin_token)
 
 
 def parse_texts(request: Request) -> Tuple[Texts, bool]:
@@ -189,9 +194,10 @@ def read_digits(frame: Frame, what: str, identity: bytes, request_id: Optional[i
     return int(value)
 
 
-def _parse_header(frame: Frame, identity: bytes, request_id: int) -> Options:
+def _parse_header(frame: Frame, identity: bytes, request_id: int) -> Tuple[Options, Optional[str]]:
+    """The options and the admin token. Messages quote nothing where the token may stand."""
     if frame == EMPTY_HEADER:
-        return NO_OPTIONS
+        return NO_OPTIONS, None
     if len(frame) > MAX_HEADER_BYTES:
         raise MalformedMessage(
             "the header has %d bytes; at most %d are allowed" % (len(frame), MAX_HEADER_BYTES),
@@ -202,7 +208,7 @@ def _parse_header(frame: Frame, identity: bytes, request_id: int) -> Options:
         header = json.loads(bytes(frame).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(
-            "the header is not JSON: %s" % shorten(bytes(frame)), identity, request_id
+            "the header is not JSON: %s" % _shorten_text(str(error)), identity, request_id
         ) from error
     if not isinstance(header, dict):
         raise MalformedMessage(
@@ -210,8 +216,11 @@ def _parse_header(frame: Frame, identity: bytes, request_id: int) -> Options:
             identity,
             request_id,
         )
+    admin_token = header.pop(ADMIN_TOKEN, None)
+    if not isinstance(admin_token, (str, type(None))):
+        raise MalformedMessage("the header's admin_token must be a string", identity, request_id)
     try:
-        return Options.from_header(header)
+        return Options.from_header(header), admin_token
     except ValueError as error:
         raise MalformedMessage(str(error), identity, request_id) from error
 

@@ -5,7 +5,7 @@ Pure values; :mod:`bert_serving.client.frames` says how they travel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
@@ -82,7 +82,8 @@ class MalformedMessage(ValueError):
 class Request:
     """One request: ``payload`` is a command or the JSON of ``rows`` texts.
 
-    ``options`` are None in protocol 1.
+    ``options`` are None in protocol 1. ``admin_token`` is for commands that not everybody may give,
+    and a secret.
     """
 
     identity: bytes
@@ -90,6 +91,7 @@ class Request:
     request_id: int
     rows: int = 0
     options: Optional[Options] = None
+    admin_token: Optional[str] = field(default=None, repr=False)
 
     @property
     def name(self) -> Tuple[bytes, int]:

@@ -13,6 +13,7 @@ from bert_serving.client.version import __version__
 from bert_serving.graph_opt.flags import add_flag, positive
 from bert_serving.server.flags import count, fraction, port
 from bert_serving.server.model_flags import AUTO, add_model_flags, add_sequence_flags
+from bert_serving.server.security_flags import add_security_flags, add_shutdown_flags
 
 __all__ = ["get_args_parser", "get_shutdown_parser"]
 
@@ -30,6 +31,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     add_model_flags(parser)
     add_sequence_flags(parser)
     _add_serving_flags(parser)
+    add_security_flags(parser)
     add_flag(parser, "verbose", action="store_true", help="log every request and batch")
     add_flag(parser, "version", action="version", version="%(prog)s " + __version__)
     return parser
@@ -247,5 +249,6 @@ def get_shutdown_parser() -> argparse.ArgumentParser:
         metavar="MS",
         help="milliseconds to wait for the server (default: %(default)s)",
     )
+    add_shutdown_flags(parser)
     add_flag(parser, "version", action="version", version="%(prog)s " + __version__)
     return parser

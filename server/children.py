@@ -51,7 +51,7 @@ def spawn(
         "identity": identity,
         "device": device,
         "endpoints": asdict(endpoints),
-        "spec": spec.to_json(),
+        "spec": spec.for_role(role).to_json(),
     }
     process = subprocess.Popen(
         # The name is for people who look at the list of processes.

@@ -56,6 +56,8 @@ def usage_arguments(args: Any) -> str:
     named = ["%s=%d" % (name, value) for name, value, default in ports if value != default]
     if args.host not in ("127.0.0.1", "0.0.0.0", "localhost"):  # noqa: S104 - compared, not bound
         named.insert(0, "ip=%r" % args.host)
+    if args.curve is not None:
+        named.append('keys="<client>.key_secret"')
     return ", ".join(named)
 
 
@@ -72,11 +74,11 @@ def _stop_by_signals(server: Any) -> None:
 def terminate(argv: Optional[List[str]] = None) -> int:
     """Run bert-serving-terminate; returns the exit status."""
     args = get_shutdown_parser().parse_args(argv)
-    from bert_serving.server import BertServer
+    from bert_serving.server import BertServer, ServerError
 
     try:
         BertServer.shutdown(args)
-    except TimeoutError as error:
+    except (TimeoutError, ServerError, ValueError) as error:
         print("error: %s" % error, file=sys.stderr)
         return 1
     print("asked the server at %s port %d to stop" % (args.ip, args.port))

@@ -1,6 +1,6 @@
 """From the flags and the model to what is served: every default resolved, every clash named.
 
-Pure, but for a look at whether a package is installed.
+Pure, but for a look at whether a package is installed, and at files with secrets.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.engines.echo import DIMENSION
 from bert_serving.server.errors import StartupError
 from bert_serving.server.model_flags import AUTO, POOLING_CODES
+from bert_serving.server.security import http_security
+from bert_serving.server.security_flags import UNTOLD_FLAGS
 from bert_serving.server.spec import HttpSpec, PoolingSpec
 from bert_serving.server.tokenization import TokenizerSettings
 
@@ -211,6 +213,7 @@ def plan_http(args: argparse.Namespace) -> Optional[HttpSpec]:
         max_body=args.http_max_body << 20,
         max_rows=args.http_max_rows,
         timeout=float(args.http_timeout),
+        **http_security(args),
     )
 
 
@@ -219,8 +222,9 @@ def reported_config(args: argparse.Namespace, plan: SequencePlan, **chosen: Any)
 
     ``chosen`` are those that were left open and that the plan doesn't have.
     """
-    config = dict(vars(args))
+    config = {name: value for name, value in vars(args).items() if name not in UNTOLD_FLAGS}
     config.update(
+        curve=args.curve is not None,
         max_seq_len=plan.max_seq_len,
         max_length=plan.tokenizer.max_length,
         do_lower_case=plan.tokenizer.lowercase,
@@ -240,8 +244,9 @@ def unheeded_flags(args: argparse.Namespace, engine: str, on_gpu: bool) -> List[
     named = {name for name, value in vars(args).items() if value != defaults.get(name)}
     reasons: Dict[str, str] = {}
     if args.http_port is None:
-        for name in ("cors", "http_max_body", "http_max_connect", "http_max_rows", "http_timeout"):
-            reasons[name] = "no HTTP is served without -http_port"
+        for name in sorted(defaults):
+            if name == "cors" or (name.startswith("http_") and name != "http_port"):
+                reasons[name] = "no HTTP is served without -http_port"
     if args.pooling_strategy not in HEADS:
         reasons["num_labels"] = "no classifier is served with this pooling strategy"
     if engine != "tensorflow":

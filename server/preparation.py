@@ -28,6 +28,7 @@ from bert_serving.server.planning import (
     reported_config,
     unheeded_flags,
 )
+from bert_serving.server.security import exposure_remarks, plan_security
 from bert_serving.server.spec import EngineSpec, ServiceSpec
 from bert_serving.server.tokenization import read_vocabulary
 from bert_serving.server.tuning import Tuning
@@ -71,12 +72,12 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
     Raises StartupError or graph_opt's errors, whose messages are for the user.
     """
     check_ports(args)
-    http = plan_http(args)
+    http, security = plan_http(args), plan_security(args)
     engine, precision = engines.choose(args.engine), precision_of(args)
     devices = _devices(args, engine)
     on_gpu = max(devices) >= 0
     remarks = unheeded_flags(args, engine, on_gpu) + precision_remarks(precision, engine, on_gpu)
-    for remark in remarks:
+    for remark in remarks + exposure_remarks(args):
         logger.warning(remark)
     if args.mask_cls_sep and args.pooling_strategy in ("SEP_TOKEN", "LAST_TOKEN"):
         logger.warning(
@@ -116,7 +117,7 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
     spec = _spec(
         args, plan, model, vocabulary, engine_spec, fitted, padding_weight, devices, config
     )
-    return replace(spec, http=http)
+    return replace(spec, http=http, security=security)
 
 
 def check_ports(args: argparse.Namespace) -> None:

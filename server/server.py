@@ -11,12 +11,14 @@ from typing import Any, Optional, Type
 
 import zmq
 
+from bert_serving.client.curve import Keys, as_client, bound_identity, read_keys
 from bert_serving.client.frames import encode_request
 from bert_serving.client.protocol import TERMINATION, Request
 from bert_serving.server.addresses import connect_tcp
 from bert_serving.server.errors import ServerError
 from bert_serving.server.logs import set_up_logging
 from bert_serving.server.preparation import prepare
+from bert_serving.server.secret_files import admin_token
 from bert_serving.server.supervisor import Supervisor
 
 __all__ = ["BertServer"]
@@ -126,18 +128,28 @@ class BertServer(threading.Thread):
     def shutdown(args: Any) -> None:
         """Ask the server at ``args.ip``, ``args.port`` to stop, as bert-serving-terminate does.
 
-        ``args.timeout`` is in milliseconds. Raises TimeoutError if nobody listens there.
+        ``args.timeout`` is in milliseconds. ``args.admin_token_file``, ``args.keys`` and
+        ``args.server_key`` may be left out. Raises TimeoutError if nobody listens there, or takes
+        the keys; StartupError and ValueError for files that can't be read.
         """
+        token = admin_token(getattr(args, "admin_token_file", None))
+        keys: Optional[Keys] = None
+        if getattr(args, "keys", None) is not None:
+            keys = read_keys(args.keys, getattr(args, "server_key", None))
+        identity = b"0" if keys is None else bound_identity(keys.public, b"0")
+        request = Request(identity, TERMINATION, 0, admin_token=token)
         with zmq.Context() as context, context.socket(zmq.PUSH) as requests:
             # Only to a connection that exists: else the request would wait in vain.
             requests.setsockopt(zmq.IMMEDIATE, 1)
             requests.setsockopt(zmq.SNDTIMEO, args.timeout)
             requests.setsockopt(zmq.LINGER, args.timeout)
+            as_client(requests, keys)
             connect_tcp(requests, args.ip, args.port)
             try:
-                requests.send_multipart(encode_request(Request(b"0", TERMINATION, 0)))
+                requests.send_multipart(encode_request(request))
             except zmq.Again as error:
                 raise TimeoutError(
                     "no server answers at %s port %d (waited %d ms); are address and port those "
-                    "that it was started with?" % (args.ip, args.port, args.timeout)
+                    "that it was started with, and does it know the keys, if it wants some?"
+                    % (args.ip, args.port, args.timeout)
                 ) from error

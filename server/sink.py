@@ -14,6 +14,7 @@ from bert_serving.client.reply_frames import error_frames, info_frames, vectors_
 from bert_serving.server import delivery
 from bert_serving.server.addresses import bind_tcp
 from bert_serving.server.assembly import Assembly, Complete, Outcome
+from bert_serving.server.curve import Admissions, Gate, peer_key
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
     Dropped,
@@ -37,6 +38,8 @@ TICK_MS = 20
 REPLIES_IN_PIPE = 64
 #: First byte of what an XPUB socket reads of a subscription.
 SUBSCRIBE, UNSUBSCRIBE = b"\1", b"\0"
+#: The largest message that this port reads: a subscription, or a step of ZeroMQ's handshake.
+MAX_RECEIVED = 4096
 #: How many messages are handled before the other sockets get their turn.
 BURST = 100
 
@@ -62,6 +65,12 @@ class Sink:
         self._clients.setsockopt(zmq.XPUB_NODROP, 1)
         self._clients.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE)
         self._clients.setsockopt(zmq.LINGER, 2000)
+        self._clients.setsockopt(zmq.MAXMSGSIZE, MAX_RECEIVED)
+        self._gate: Optional[Gate] = None
+        self._admissions = Admissions()
+        if spec.security.curve is not None:
+            self._gate = Gate(context, spec.security.curve)
+            self._gate.guard(self._clients)
         bind_tcp(self._clients, spec.host, spec.port_out)
         self._flush_after: Optional[int] = None
 
@@ -70,6 +79,8 @@ class Sink:
         poller = zmq.Poller()
         poller.register(self._results, zmq.POLLIN)
         poller.register(self._clients, zmq.POLLIN)
+        if self._gate is not None:
+            poller.register(self._gate.socket, zmq.POLLIN)
         self._link.register(poller)
         self._link.report("ready")
         while True:
@@ -81,6 +92,8 @@ class Sink:
                     return
                 if command["command"] == "flush":
                     self._flush_after = command["accepted"]
+            if self._gate is not None and self._gate.socket in ready:
+                self._gate.answer()
             if self._clients in ready:
                 self._read_subscriptions()
             if self._results in ready:
@@ -93,6 +106,8 @@ class Sink:
         self._results.close()
         self._events.close()
         self._clients.close()
+        if self._gate is not None:
+            self._gate.close()
 
     def _read_subscriptions(self) -> None:
         """Turn each subscription to an identity into one to the identity's topic.
@@ -101,12 +116,18 @@ class Sink:
         was read last; one that can be nobody's identity is never made.
         """
         while self._clients.poll(0):
-            frame = self._clients.recv()
+            message = self._clients.recv(copy=False)
+            frame = message.bytes
             kind, client = frame[:1], frame[1:]
             try:
                 protocol.check_identity(client)
             except ValueError as error:
                 logger.warning("refused a subscription: %s", error)
+                continue
+            if self._gate is not None and not self._admissions.admits(
+                kind == SUBSCRIBE, client, peer_key(message)
+            ):
+                logger.warning("refused a subscription to %r, which is another key's", client)
                 continue
             event: delivery.Event
             if kind == SUBSCRIBE:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, List, Optional, Tuple
 
 from bert_serving.server.tokenization import TokenizerSettings
 
-__all__ = ["EngineSpec", "Endpoints", "HttpSpec", "PoolingSpec", "ServiceSpec"]
+__all__ = [
+    "CurveSpec",
+    "EngineSpec",
+    "Endpoints",
+    "HttpSpec",
+    "PoolingSpec",
+    "SecuritySpec",
+    "ServiceSpec",
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,29 @@ class HttpSpec:
     max_body: int  # bytes of a request's body, decompressed
     max_rows: int  # texts of a request
     timeout: float  # seconds for a request
+    api_keys: Tuple[str, ...] = field(default=(), repr=False)  # one is to be shown; (): none is
+    tls_cert: Optional[str] = None  # path of the certificate and what stands between it and a root
+    tls_key: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class CurveSpec:
+    """The keys of ZeroMQ's two ports, in Z85."""
+
+    clients: str  # path of the folder of the clients' public keys
+    public: str
+    secret: str = field(repr=False)
+    own_public: str  # the pair of the HTTP process, which is a client; made at each start
+    own_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SecuritySpec:
+    """Who may do what over ZeroMQ."""
+
+    max_message: int = 256_000_000  # bytes of the largest frame that is read
+    admin_token: Optional[str] = field(default=None, repr=False)
+    curve: Optional[CurveSpec] = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +125,14 @@ class ServiceSpec:
     verbose: bool
     use_color: bool
     http: Optional[HttpSpec] = None
+    security: SecuritySpec = SecuritySpec()
+
+    def for_role(self, role: str) -> "ServiceSpec":
+        """What a process of that role has to know: no secret that it doesn't need."""
+        if role != "worker":
+            return self
+        http = None if self.http is None else replace(self.http, api_keys=())
+        return replace(self, http=http, security=SecuritySpec())
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -107,7 +146,12 @@ class ServiceSpec:
         values["pooling"] = PoolingSpec(**dict(values["pooling"], layers=layers))
         values["devices"] = tuple(values["devices"])
         if values["http"] is not None:
-            values["http"] = HttpSpec(**values["http"])
+            keys = tuple(values["http"]["api_keys"])
+            values["http"] = HttpSpec(**dict(values["http"], api_keys=keys))
+        security = values["security"]
+        if security["curve"] is not None:
+            security["curve"] = CurveSpec(**security["curve"])
+        values["security"] = SecuritySpec(**security)
         return cls(**values)
 
     @property

@@ -19,8 +19,10 @@ from bert_serving.client import multipart, protocol
 from bert_serving.client.frames import decode_request
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
-from bert_serving.server.addresses import bind_tcp, is_loopback
+from bert_serving.server.addresses import bind_tcp
+from bert_serving.server.authority import Authority
 from bert_serving.server.batching import BatchLimits, pack
+from bert_serving.server.curve import Gate
 from bert_serving.server.intake import Chunk, Intake, InvalidText
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
@@ -48,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 #: How often deadlines are looked at while nothing else happens.
 TICK_MS = 100
+#: Bytes of ZeroMQ's own around a message.
+FRAMING = 4096
 #: Requests read before the other sockets get their turn.
 BURST = 50
 
@@ -66,7 +70,13 @@ class Ventilator:
         self._spec = spec
         self._endpoints = endpoints
         self._link = link
+        self._gate = Gate(context, spec.security.curve) if spec.security.curve else None
+        self._authority = Authority(spec.security)
         self._requests = context.socket(zmq.PULL)
+        # Before memory is spent on it. What encrypts it, or precedes it, takes a little more.
+        self._requests.setsockopt(zmq.MAXMSGSIZE, spec.security.max_message + FRAMING)
+        if self._gate is not None:
+            self._gate.guard(self._requests)
         bind_tcp(self._requests, spec.host, spec.port)
         self._workers = context.socket(zmq.ROUTER)
         self._workers.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -96,6 +106,8 @@ class Ventilator:
         for socket in (self._requests, self._workers, self._events):
             poller.register(socket, zmq.POLLIN)
         poller.register(self._intake.wake_up_fd, zmq.POLLIN)
+        if self._gate is not None:
+            poller.register(self._gate.socket, zmq.POLLIN)
         self._link.register(poller)
         self._link.report("ready")
         while True:
@@ -105,6 +117,8 @@ class Ventilator:
                     self._refuse_the_rest()
                     return
                 self._obey(command)
+            if self._gate is not None and self._gate.socket in ready:
+                self._gate.answer()
             if self._workers in ready:
                 self._read_workers()
             if self._events in ready:
@@ -129,6 +143,8 @@ class Ventilator:
         self._intake.close()
         for socket in (self._requests, self._workers, self._events, self._sink):
             socket.close()
+        if self._gate is not None:
+            self._gate.close()
 
     # -------------------------------------------------------------------------- supervisor
 
@@ -166,9 +182,12 @@ class Ventilator:
             accepted = self._reception.accepted
             try:
                 request = decode_request(multipart.contents(frames))
-                self._take(request, frames[0])
+                if self._authority.may_use(request.identity, frames[0]):
+                    self._take(request, frames[0])
+                else:
+                    self._statistics.count_error("spoofed")
             except MalformedMessage as error:
-                self._refuse(error)
+                self._refuse(error, frames[0])
             except Exception as error:
                 # A bug; but one request must not be the end for all.
                 logger.exception("a bug in taking a request")
@@ -183,11 +202,13 @@ class Ventilator:
         elif request is not None:
             self._fail(None, request.name, ErrorKind.INTERNAL, message)
 
-    def _refuse(self, error: MalformedMessage) -> None:
+    def _refuse(self, error: MalformedMessage, frame: zmq.Frame) -> None:
         self._statistics.count_error("malformed")
         logger.warning("refused a request of client %r that can't be read", error.identity)
         logger.debug("it can't be read because %s", error)  # which may quote a text
-        if error.identity is not None and error.request_id is not None:
+        if error.identity is None or error.request_id is None:
+            return
+        if self._authority.may_use(error.identity, frame):
             name = (error.identity, error.request_id)
             self._fail(None, name, ErrorKind.BAD_REQUEST, str(error))
 
@@ -224,11 +245,8 @@ class Ventilator:
 
     def _command(self, request: Request, frame: zmq.Frame) -> None:
         if request.payload == protocol.TERMINATION:
-            peer = str(frame.get("Peer-Address"))
-            if is_loopback(peer):
+            if self._authority.may_administer("stop", request, frame):
                 self._link.report("terminate")
-            else:
-                logger.warning("refused to stop for %s: only this machine may ask for it", peer)
             return
         if request.payload == protocol.CANCEL:
             handle = self._open.find(*request.name)

@@ -13,6 +13,7 @@ import zmq
 
 from bert_serving.benchmarks.startup import free_ports
 from bert_serving.client import BertClient
+from bert_serving.client.curve import Keys, as_client, bound_identity
 from bert_serving.server import BertServer
 from bert_serving.server.helper import get_args_parser
 
@@ -50,13 +51,19 @@ def client_of(server: BertServer, **options: Any) -> BertClient:
 class RawClient:
     """A client's two sockets, for frames that no client would send."""
 
-    def __init__(self, server: BertServer, identity: Optional[bytes] = None) -> None:
+    def __init__(
+        self, server: BertServer, identity: Optional[bytes] = None, keys: Optional[Keys] = None
+    ) -> None:
         self.identity = identity or uuid.uuid4().hex.encode("ascii")
+        if keys is not None and identity is None:
+            self.identity = bound_identity(keys.public, self.identity)
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 0)
         self.sender = self._context.socket(zmq.PUSH)
+        as_client(self.sender, keys)
         self.sender.connect("tcp://127.0.0.1:%d" % server.spec.port)
         self.receiver = self._context.socket(zmq.SUB)
+        as_client(self.receiver, keys)
         self.receiver.setsockopt(zmq.SUBSCRIBE, self.identity)
         self.receiver.connect("tcp://127.0.0.1:%d" % server.spec.port_out)
 

@@ -124,7 +124,14 @@ def _large_job(subject: Subject, texts: List[str], timeout: float) -> Iterator[N
     Raises BenchmarkError if it doesn't begin within ``timeout`` seconds or ends too soon.
     """
     target = subject.target
-    client = BertClient(target.ip, target.port, target.port_out, ignore_all_checks=True)
+    client = BertClient(
+        target.ip,
+        target.port,
+        target.port_out,
+        ignore_all_checks=True,
+        keys=target.keys,
+        server_key=target.server_key,
+    )
     with client as asking, Wire(target, 1) as wire:
         wire.wait_until_ready(timeout)
         before = _batches(asking)

@@ -122,6 +122,13 @@ def _add_server_flags(group: Any) -> None:
     _add(group, "ip", metavar="ADDRESS", help="default: localhost")
     _add(group, "port", type=_positive, metavar="PORT", help="default: 5555")
     _add(group, "port_out", type=_positive, metavar="PORT", help="default: 5556")
+    _add(group, "keys", metavar="FILE", help="a client's key file, for a server with -curve")
+    _add(
+        group,
+        "server_key",
+        metavar="KEY",
+        help="that server's public key or a file with it, if it isn't in that of --keys",
+    )
     _add(
         group,
         "timeout",

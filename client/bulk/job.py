@@ -160,7 +160,9 @@ class Job:
                 address = stack.enter_context(started(args.server_words, args.quiet))
             else:
                 address = Address(args.ip or "localhost", args.port or 5555, args.port_out or 5556)
-            yield stack.enter_context(connected(address, args.timeout, encode_options(args)))
+            yield stack.enter_context(
+                connected(address, args.timeout, encode_options(args), args.keys, args.server_key)
+            )
 
     def _check_unchanged(self, run: Run) -> None:
         """Rows that were read at different times may not be of the same file."""

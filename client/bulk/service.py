@@ -35,16 +35,28 @@ class Address(NamedTuple):
 
 @contextlib.contextmanager
 def connected(
-    address: Address, timeout: float, options: Dict[str, Any]
+    address: Address,
+    timeout: float,
+    options: Dict[str, Any],
+    keys: Optional[str] = None,
+    server_key: Optional[str] = None,
 ) -> Iterator["ServerEncoder"]:
     """An encoder by the server at ``address``, with ``options`` for ``BertClient.encode``.
 
-    ``timeout`` is how many milliseconds to wait for one more result. Raises BulkError.
+    ``timeout`` is how many milliseconds to wait for one more result; ``keys`` and ``server_key``
+    are BertClient's. Raises BulkError.
     """
     first = CONNECT_MS if timeout < 0 else min(timeout, CONNECT_MS)
     with _client_errors():
         # Texts that are too long are counted, not warned of one by one.
-        client = BertClient(*address, check_length=False, check_token_info=False, timeout=first)
+        client = BertClient(
+            *address,
+            check_length=False,
+            check_token_info=False,
+            timeout=first,
+            keys=keys,
+            server_key=server_key,
+        )
     try:
         with _client_errors():
             config = client.server_config

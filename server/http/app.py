@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bert_serving.client.version import __version__
+from bert_serving.server.http.access import Authorized, describe_keys
 from bert_serving.server.http.answers import answer_json
 from bert_serving.server.http.api import DirectRoute
 from bert_serving.server.http.errors import Problem, dialect_of, problem_of
@@ -51,6 +52,9 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(Exception, _tell_bug)
     # The last one that is added stands outermost.
     app.add_middleware(Limited, most=service.http.max_connect)
+    if service.http.api_keys:
+        app.add_middleware(Authorized, keys=service.http.api_keys)
+        describe_keys(app)
     origins = [origin.strip() for origin in service.http.cors.split(",") if origin.strip()]
     app.add_middleware(
         CORSMiddleware,

@@ -49,6 +49,7 @@ SERVER = "server_error"
 PROBLEMS: Dict[str, Kind] = {
     "bad_request": Kind(400, "BadRequest", (INVALID, None)),
     "too_long": Kind(400, "TextTooLong", (INVALID, "context_length_exceeded"), ("Validation", 413)),
+    "unauthorized": Kind(401, "Unauthorized", (INVALID, "invalid_api_key")),
     "not_found": Kind(404, "NotFound", (INVALID, None)),
     "model_not_found": Kind(404, "NotFound", (INVALID, "model_not_found")),
     "bad_method": Kind(405, "MethodNotAllowed", (INVALID, None)),
@@ -86,6 +87,8 @@ class Problem:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         if self.allow is not None:
             headers["Allow"] = self.allow
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         return headers
 
 

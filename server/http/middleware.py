@@ -10,7 +10,7 @@ from bert_serving.server.http.answers import answer_json
 from bert_serving.server.http.errors import RETRY_AFTER, Problem, dialect_of
 from bert_serving.server.http.metrics import HttpMetrics
 
-__all__ = ["ALWAYS_SERVED", "Counted", "Limited"]
+__all__ = ["ALWAYS_SERVED", "Counted", "Limited", "tell"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,15 @@ class Counted:
             logger.debug("%s %s: %d (%.1f ms)", method, path, status, seconds * 1000)
 
 
+async def tell(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell it in the form of the API that was asked."""
+    dialect = dialect_of(scope["path"])
+    answer = await answer_json(
+        dialect.body(problem), status=dialect.status(problem), headers=problem.headers
+    )
+    await answer(scope, receive, send)
+
+
 class Limited:
     """Answers 503 at once while as many requests are served as may be."""
 
@@ -80,11 +89,7 @@ class Limited:
                 "larger -http_max_connect" % self._served,
                 retry_after=RETRY_AFTER,
             )
-            dialect = dialect_of(scope["path"])
-            answer = await answer_json(
-                dialect.body(problem), status=dialect.status(problem), headers=problem.headers
-            )
-            await answer(scope, receive, send)
+            await tell(problem, scope, receive, send)
             return
         self._served += 1
         try:

@@ -18,13 +18,14 @@ import uvicorn
 import zmq
 
 from bert_serving.client import AsyncBertClient, BertServingError
+from bert_serving.client.curve import Keys
 from bert_serving.server.errors import StartupError
 from bert_serving.server.http.app import create_app
 from bert_serving.server.http.probes import PROBE_SECONDS
 from bert_serving.server.http.readiness import Readiness
 from bert_serving.server.http.service import Service
 from bert_serving.server.link import Link
-from bert_serving.server.spec import ServiceSpec
+from bert_serving.server.spec import CurveSpec, ServiceSpec
 
 __all__ = ["HttpFrontEnd", "listen"]
 
@@ -121,6 +122,7 @@ class HttpFrontEnd:
             port_out=self._spec.port_out,
             check_length=False,
             timeout=CONNECT_SECONDS * 1000,
+            keys=_own_keys(self._spec.security.curve),
         )
         try:
             try:
@@ -146,6 +148,8 @@ class HttpFrontEnd:
             proxy_headers=False,  # nothing here asks who is at the other end
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=int(self._http.timeout),
+            ssl_certfile=self._http.tls_cert,
+            ssl_keyfile=self._http.tls_key,
         )
         self._server = _Server(config, lambda: self._report("ready"))
         self._server.should_exit = self._is_draining
@@ -159,6 +163,11 @@ class HttpFrontEnd:
         serving.cancel()
         with suppress(asyncio.CancelledError):
             await serving
+
+
+def _own_keys(curve: Optional[CurveSpec]) -> Optional[Keys]:
+    """Those of this process, which ventilator and sink let in."""
+    return None if curve is None else Keys(curve.own_public, curve.own_secret, curve.public)
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Iterator, List, Sequence
 
 import numpy as np
@@ -13,8 +14,8 @@ from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive, runni
 from bert_serving.client.frames import encode_request, encode_texts
 from bert_serving.client.options import Options
 from bert_serving.client.protocol import Request
+from bert_serving.server import authority, work
 from bert_serving.server import ventilator as module
-from bert_serving.server import work
 from bert_serving.server.engines.echo import vocabulary
 from bert_serving.server.intake import CHUNK_ROWS
 from bert_serving.server.messages import (
@@ -453,13 +454,39 @@ def test_a_request_to_stop_from_another_machine(
         asked.append(peer)
         return False
 
-    monkeypatch.setattr(module, "is_loopback", is_loopback)
+    monkeypatch.setattr(authority, "is_loopback", is_loopback)
     with bench.running():
         bench.command(b"TERMINATION")
         bench.status()
         assert link.is_silent
     assert asked == ["127.0.0.1"]
     assert "warning: refused to stop for 127.0.0.1" in log.text
+
+
+def test_a_request_to_stop_from_another_machine_with_the_token(
+    hub: Hub, link: FakeLink, log: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(authority, "is_loopback", lambda peer: False)
+    token = "a-token-of-some-length"
+    (tmp_path / "token").write_text(token)
+    bench = Bench(hub, link, "-admin_token_file", str(tmp_path / "token"))
+    with bench.running():
+        for shown in (None, "another-of-some-length"):
+            request = Request(b"me", b"TERMINATION", 1, admin_token=shown)
+            bench.send_frames(*encode_request(request))
+        bench.status()
+        assert link.is_silent
+        request = Request(b"me", b"TERMINATION", 1, admin_token=token)
+        bench.send_frames(*encode_request(request))
+        assert link.heard() == {"event": "terminate"}
+        # As text, or in a header that can't be read, it is quoted nowhere.
+        bench.send_frames(b"me", b'["a"]', b"2", b"1", b'{"admin_token": "%s"' % token.encode())
+        bench.send_frames(b"me", b'["a"]', b"2", b"1", b'{"admin_token": ["%s"]}' % token.encode())
+        for _ in range(2):
+            assert token not in failure(bench.for_sink()).message
+    bench.ventilator.close()
+    assert "the admin token is another" in log.text
+    assert token not in log.text
 
 
 # ------------------------------------------------------------------------------ workers
