@@ -17,12 +17,15 @@ import zmq
 
 from bert_serving.client import multipart, protocol
 from bert_serving.client.frames import decode_request
+from bert_serving.client.liveness import watch_peer
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
 from bert_serving.server.addresses import bind_tcp, is_loopback
 from bert_serving.server.batching import BatchLimits, pack
+from bert_serving.server.delivery import UNREAD
 from bert_serving.server.intake import Chunk, Intake, InvalidText
 from bert_serving.server.link import Link
+from bert_serving.server.logs import log_bug
 from bert_serving.server.messages import (
     BatchMessage,
     Broken,
@@ -37,6 +40,7 @@ from bert_serving.server.messages import (
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.reception import Reception
 from bert_serving.server.scheduler import Scheduler
+from bert_serving.server.sizes import Size
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.stats import Statistics
 from bert_serving.server.status import describe_service, describe_work
@@ -67,6 +71,7 @@ class Ventilator:
         self._endpoints = endpoints
         self._link = link
         self._requests = context.socket(zmq.PULL)
+        watch_peer(self._requests)
         bind_tcp(self._requests, spec.host, spec.port)
         self._workers = context.socket(zmq.ROUTER)
         self._workers.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -86,7 +91,8 @@ class Ventilator:
         )
         self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer))
         self._statistics = Statistics(time.monotonic())
-        self._open = OpenRequests(self._statistics, spec.max_queue_rows, spec.max_queue_bytes)
+        most = Size(spec.max_queue_rows, spec.max_queue_bytes, spec.max_reply_bytes)
+        self._open = OpenRequests(self._statistics, most, spec.max_client_share)
         self._reception = Reception(spec, self._statistics, self._open)
         self._drain_until: Optional[float] = None  # while the supervisor waits for "drained"
 
@@ -168,10 +174,10 @@ class Ventilator:
                 request = decode_request(multipart.contents(frames))
                 self._take(request, frames[0])
             except MalformedMessage as error:
-                self._refuse(error)
+                self._refuse(error, str(frames[0].get("Peer-Address")))
             except Exception as error:
                 # A bug; but one request must not be the end for all.
-                logger.exception("a bug in taking a request")
+                log_bug(logger, "a bug in taking a request", error)
                 self._own_up(request, self._reception.accepted > accepted, error)
 
     def _own_up(self, request: Optional[Request], is_accepted: bool, error: Exception) -> None:
@@ -183,10 +189,12 @@ class Ventilator:
         elif request is not None:
             self._fail(None, request.name, ErrorKind.INTERNAL, message)
 
-    def _refuse(self, error: MalformedMessage) -> None:
+    def _refuse(self, error: MalformedMessage, peer: str) -> None:
         self._statistics.count_error("malformed")
-        logger.warning("refused a request of client %r that can't be read", error.identity)
-        logger.debug("it can't be read because %s", error)  # which may quote a text
+        logger.warning("refused a request from %s that can't be read", peer)
+        # An identity is all that it takes to listen to a client's replies, and the error may quote
+        # a text.
+        logger.debug("client %r's request can't be read because %s", error.identity, error)
         if error.identity is not None and error.request_id is not None:
             name = (error.identity, error.request_id)
             self._fail(None, name, ErrorKind.BAD_REQUEST, str(error))
@@ -215,9 +223,8 @@ class Ventilator:
         if accepted is None:
             return
         # From here on the scheduler sees to it that the request ends.
-        rows, timeout = len(accepted.texts), request.timeout
-        deadline = None if timeout is None else accepted.accepted_at + timeout
-        self._schedule(work.Opened(accepted.handle, request.identity, rows, deadline))
+        deadline = self._reception.deadline_of(accepted)
+        self._schedule(work.Opened(accepted.handle, request.identity, accepted.rows, deadline))
         chunk = self._intake.start(accepted)
         if chunk is not None:
             self._add_chunk(chunk)
@@ -253,7 +260,7 @@ class Ventilator:
             if isinstance(chunk.error, InvalidText):
                 kind = chunk.error.kind
             else:
-                logger.error("can't tokenize a request", exc_info=chunk.error)
+                log_bug(logger, "can't tokenize a request", chunk.error)
             self._schedule(work.Rejected(chunk.handle, kind, str(chunk.error)))
             return
         rows = accepted.add(chunk)
@@ -264,6 +271,7 @@ class Ventilator:
             registered = accepted.registered(
                 spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length, now
             )
+            self._reception.settle(registered)
             multipart.send(self._sink, registered.frames())
         self._schedule(work.RowsReady(chunk.handle, rows))
 
@@ -285,7 +293,12 @@ class Ventilator:
         for frames in multipart.received(self._events):
             message = decode(multipart.contents(frames))
             assert isinstance(message, Gone)
-            self._schedule(work.ClientGone(message.client))
+            self._statistics.count_expired_replies(message.lost)
+            if not message.listens:
+                self._schedule(work.ClientGone(message.client))
+                continue
+            for handle in self._open.of_client(message.client):
+                self._schedule(work.Rejected(handle, ErrorKind.OVERLOADED, UNREAD))
 
     def _schedule(self, event: work.Event) -> None:
         self._perform(self._scheduler.handle(event, time.monotonic()))
