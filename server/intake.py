@@ -81,7 +81,8 @@ class Accepted:
         self.sent_at: Optional[float] = None  # when its first batch was, to a worker
         self.submitted = 0  # texts handed out to be tokenized
         self._tokenized = 0
-        self._num_tokens = 0
+        self.num_tokens = 0
+        self.longest = 0  # text, in tokens
         self._truncated: List[int] = []
         self._wanted: List[Tuple[int, bool]] = [(0, False)] * len(texts) if per_token else []
         self._tokens: List[List[str]] = []
@@ -103,7 +104,8 @@ class Accepted:
         assert encoded is not None, "a chunk with an error has no rows"
         start, stop = chunk.start, chunk.start + len(encoded)
         self._tokenized += len(encoded)
-        self._num_tokens += sum(encoded.lengths)
+        self.num_tokens += sum(encoded.lengths)
+        self.longest = max(self.longest, max(encoded.lengths))
         if encoded.truncated:
             self._truncated += [start + place for place in encoded.truncated]
         if self._wanted:
@@ -145,7 +147,7 @@ class Accepted:
         return ReplyPlan(
             self.options.stream,
             self.options.dtype == "float16",
-            self._num_tokens,
+            self.num_tokens,
             self.accepted_at,
             now,
             tuple(sorted(self._truncated)),

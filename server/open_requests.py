@@ -124,14 +124,13 @@ class OpenRequests:
         self._by_name[accepted.request.name] = accepted.handle
         self._count(accepted, size)
 
-    def settle(self, handle: int, reply: int) -> None:
-        """An open request's reply turns out to be of ``reply`` bytes, no more than it was taken
-        for.
+    def settle(self, handle: int, memory: int, reply: int) -> None:
+        """It is known what an open request takes. That may be more than it was taken for; then
+        others have to wait.
         """
         accepted, size = self._by_handle[handle]
-        settled = size._replace(reply=min(reply, size.reply))
-        self._by_handle[handle] = accepted, settled
-        self._count(accepted, Size(0, 0, settled.reply - size.reply))
+        self._by_handle[handle] = accepted, Size(size.rows, memory, reply)
+        self._count(accepted, Size(0, memory - size.memory, reply - size.reply))
 
     def pop(self, handle: int) -> Accepted:
         """A request, which must be open, has ended."""

@@ -16,6 +16,7 @@ from bert_serving.client.liveness import watch_peer
 from bert_serving.client.multipart import KEPT_BYTES
 from bert_serving.server import delivery
 from bert_serving.server.addresses import bind_tcp
+from bert_serving.server.logs import Complaints
 
 __all__ = ["Publisher"]
 
@@ -38,6 +39,7 @@ class Publisher:
 
     def __init__(self, context: zmq.Context, host: str, port: int, most: int) -> None:
         self._most = most
+        self._complaints = Complaints(logger)
         self._lent: Dict[bytes, List[_Lent]] = {}
         self.socket = context.socket(zmq.XPUB)
         self.socket.setsockopt(zmq.XPUB_MANUAL, 1)
@@ -63,7 +65,7 @@ class Publisher:
             try:
                 protocol.check_identity(client)
             except ValueError as error:
-                logger.warning("refused a subscription that can be no client's identity")
+                self._complaints.warn("refused a subscription that can be no client's identity")
                 logger.debug("refused it: %s", error)
                 continue
             if kind == SUBSCRIBE:
@@ -73,7 +75,7 @@ class Publisher:
                 self.socket.setsockopt(zmq.UNSUBSCRIBE, protocol.topic_of(client))
                 events.append(delivery.Unsubscribed(client))
             else:
-                logger.warning("a client sent %d bytes to the port for results", len(frame))
+                self._complaints.warn("a client sent something to the port for results")
                 continue
             logger.debug("%s from client %r", type(events[-1]).__name__.lower(), client)
         return events

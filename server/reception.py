@@ -14,7 +14,7 @@ from bert_serving.server.intake import Accepted
 from bert_serving.server.messages import Registered
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.pooling import Pooling, resolve
-from bert_serving.server.sizes import longest_text, reply_bytes, size_of
+from bert_serving.server.sizes import longest_text, reply_bytes, size_of, tokenized_bytes
 from bert_serving.server.spec import ServiceSpec
 from bert_serving.server.stats import Statistics
 
@@ -71,12 +71,13 @@ class Reception:
         return accepted
 
     def settle(self, registered: Registered) -> None:
-        """An open request is tokenized, so that it is known how large its reply gets."""
+        """An open request is tokenized, so that it is known what it takes."""
         accepted = self._requests.get(registered.handle)
         assert accepted is not None
-        if accepted.per_token:
-            reply = self._reply_bytes(accepted, registered.padded_length)
-            self._requests.settle(registered.handle, reply)
+        length = registered.padded_length if accepted.per_token else accepted.longest
+        reply = self._reply_bytes(accepted, length)
+        memory = tokenized_bytes(accepted.rows, accepted.num_tokens)
+        self._requests.settle(registered.handle, memory, reply)
 
     def deadline_of(self, accepted: Accepted) -> Optional[float]:
         """When the request is to be answered at the latest, by the clock of its acceptance."""

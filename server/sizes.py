@@ -12,12 +12,14 @@ from bert_serving.client.protocol import Request
 from bert_serving.server.pooling import Pooling
 from bert_serving.server.spec import ServiceSpec
 
-__all__ = ["Size", "longest_text", "reply_bytes", "size_of"]
+__all__ = ["Size", "longest_text", "reply_bytes", "size_of", "tokenized_bytes"]
 
 #: Of an open request, however small: in the ventilator and in the sink.
 REQUEST_BYTES = 4096
 #: Of each of its rows beside the text: a string or a list, and what the scheduler keeps.
-ROW_BYTES = 256
+ROW_BYTES = 320
+#: Of a token in the rows that wait: three numbers.
+FEATURE_BYTES = 12
 #: Of a value in JSON, the largest being an empty object.
 VALUE_BYTES = 88
 #: Of a token and of its offsets, as Python has them.
@@ -49,6 +51,11 @@ def size_of(request: Request) -> Size:
     values = payload.count(b",") + payload.count(b"[") + payload.count(b"{")
     memory = REQUEST_BYTES + len(payload) + values * VALUE_BYTES + rows * ROW_BYTES
     return Size(rows, memory)
+
+
+def tokenized_bytes(rows: int, tokens: int) -> int:
+    """What a request takes once it is tokenized, and until it is computed."""
+    return REQUEST_BYTES + rows * ROW_BYTES + tokens * FEATURE_BYTES
 
 
 def longest_text(texts: Sequence[Any], is_tokenized: bool) -> int:

@@ -20,12 +20,12 @@ from bert_serving.client.frames import decode_request
 from bert_serving.client.liveness import watch_peer
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
-from bert_serving.server.addresses import bind_tcp, is_loopback
+from bert_serving.server.addresses import bind_tcp, is_loopback, peer_of
 from bert_serving.server.batching import BatchLimits, pack
 from bert_serving.server.delivery import UNREAD
 from bert_serving.server.intake import Chunk, Intake, InvalidText
 from bert_serving.server.link import Link
-from bert_serving.server.logs import log_bug
+from bert_serving.server.logs import Complaints, log_bug
 from bert_serving.server.messages import (
     BatchMessage,
     Broken,
@@ -94,6 +94,7 @@ class Ventilator:
         most = Size(spec.max_queue_rows, spec.max_queue_bytes, spec.max_reply_bytes)
         self._open = OpenRequests(self._statistics, most, spec.max_client_share)
         self._reception = Reception(spec, self._statistics, self._open)
+        self._complaints = Complaints(logger)
         self._drain_until: Optional[float] = None  # while the supervisor waits for "drained"
 
     def run(self) -> None:
@@ -174,7 +175,7 @@ class Ventilator:
                 request = decode_request(multipart.contents(frames))
                 self._take(request, frames[0])
             except MalformedMessage as error:
-                self._refuse(error, str(frames[0].get("Peer-Address")))
+                self._refuse(error, peer_of(frames[0]))
             except Exception as error:
                 # A bug; but one request must not be the end for all.
                 log_bug(logger, "a bug in taking a request", error)
@@ -191,7 +192,7 @@ class Ventilator:
 
     def _refuse(self, error: MalformedMessage, peer: str) -> None:
         self._statistics.count_error("malformed")
-        logger.warning("refused a request from %s that can't be read", peer)
+        self._complaints.warn("refused a request from %s that can't be read" % peer)
         # An identity is all that it takes to listen to a client's replies, and the error may quote
         # a text.
         logger.debug("client %r's request can't be read because %s", error.identity, error)
@@ -231,11 +232,13 @@ class Ventilator:
 
     def _command(self, request: Request, frame: zmq.Frame) -> None:
         if request.payload == protocol.TERMINATION:
-            peer = str(frame.get("Peer-Address"))
+            peer = peer_of(frame)
             if is_loopback(peer):
                 self._link.report("terminate")
             else:
-                logger.warning("refused to stop for %s: only this machine may ask for it", peer)
+                self._complaints.warn(
+                    "refused to stop for %s: only this machine may ask for it" % peer
+                )
             return
         if request.payload == protocol.CANCEL:
             handle = self._open.find(*request.name)

@@ -50,13 +50,20 @@ def client_of(server: BertServer, **options: Any) -> BertClient:
 class RawClient:
     """A client's two sockets, for frames that no client would send."""
 
-    def __init__(self, server: BertServer, identity: Optional[bytes] = None) -> None:
+    def __init__(
+        self,
+        server: BertServer,
+        identity: Optional[bytes] = None,
+        receive_at_most: int = 1000,
+    ) -> None:
+        """``receive_at_most``: messages that are read before somebody asks for them."""
         self.identity = identity or uuid.uuid4().hex.encode("ascii")
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 0)
         self.sender = self._context.socket(zmq.PUSH)
         self.sender.connect("tcp://127.0.0.1:%d" % server.spec.port)
         self.receiver = self._context.socket(zmq.SUB)
+        self.receiver.setsockopt(zmq.RCVHWM, receive_at_most)
         self.receiver.setsockopt(zmq.SUBSCRIBE, self.identity)
         self.receiver.connect("tcp://127.0.0.1:%d" % server.spec.port_out)
 
