@@ -17,6 +17,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Set, Union
 
+from bert_serving.server.frame_parts import own_memory
+
 __all__ = [
     "UNREAD",
     "Blocked",
@@ -247,7 +249,7 @@ class Delivery:
         )
 
     def _put(self, client: _Client, reply: Reply) -> None:
-        client.outbox.append(reply)
+        client.outbox.append(_kept(reply))
         self._resize(client, reply.size)
 
     def _put_excuse(self, client: _Client, request_id: bytes) -> None:
@@ -279,7 +281,7 @@ class Delivery:
 
     def _block(self, event: Blocked, now: float) -> None:
         client = self._client(event.client, now)
-        reply = event.reply
+        reply = _kept(event.reply)
         if reply.is_excuse:
             reply = _excuse_for(reply.request_id)
             client.excused.add(reply.request_id)
@@ -328,6 +330,11 @@ class Delivery:
                 self._resize(client, -client.size)
                 actions.append(GoneAway(name, len(client.outbox)))
         return actions
+
+
+def _kept(reply: Reply) -> Reply:
+    """The reply as it waits: with memory of its own, so that its size is what it takes."""
+    return reply._replace(frames=[own_memory(frame) for frame in reply.frames])
 
 
 def _excuse_for(request_id: bytes) -> Reply:

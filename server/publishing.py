@@ -16,6 +16,7 @@ from bert_serving.client.liveness import watch_peer
 from bert_serving.client.multipart import KEPT_BYTES
 from bert_serving.server import delivery
 from bert_serving.server.addresses import bind_tcp
+from bert_serving.server.frame_parts import own_memory
 from bert_serving.server.logs import Complaints
 
 __all__ = ["Publisher"]
@@ -100,7 +101,7 @@ class Publisher:
             if len(frame) <= KEPT_BYTES:
                 self.socket.send(frame, flags)
                 continue
-            tracker = self.socket.send(frame, flags, copy=False, track=True)
+            tracker = self.socket.send(own_memory(frame), flags, copy=False, track=True)
             self._lent.setdefault(client, []).append((tracker, len(frame)))
 
     def _in_pipe(self, client: bytes) -> int:

@@ -22,6 +22,8 @@ def say_everything(*flags: str) -> None:
         unreadable = UNREADABLE.encode("ascii")
         header = json.dumps({"timeout": HEADER, HEADER: 1}).encode("ascii")
         wrong = json.dumps({"pooling_strategy": HEADER}).encode("ascii")
+        # Another one, since a reply can still be on its way to a connection that was just closed.
+        identity += b"-2"
         with RawClient(server, identity) as raw:
             for number, rest in enumerate(
                 (

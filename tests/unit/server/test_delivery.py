@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -36,11 +37,11 @@ ANNA, BEN = b"anna", b"ben"
 class Publisher:
     """The sink's socket: sends what it is told to unless the client's pipe is full.
 
-    A reply is its number; an excuse is the number's negative.
+    A reply is its number, an excuse for it is a number below 0.
     """
 
     def __init__(self, most: int = 0, most_of_client: int = 0) -> None:
-        self.delivery = Delivery(lambda _, request_id: [-int(request_id)], most, most_of_client)
+        self.delivery = Delivery(lambda _, request_id: [b"-" + request_id], most, most_of_client)
         self.now = 0.0
         self.full: Dict[bytes, bool] = {}
         self.sent: List[Tuple[bytes, Any]] = []
@@ -86,11 +87,11 @@ class Publisher:
         self.handle(Tick())
 
     def received(self, client: bytes) -> List[Any]:
-        return [frames[0] for name, frames in self.sent if name == client]
+        return [int(frames[0]) for name, frames in self.sent if name == client]
 
 
 def reply(number: int, size: int = 1000, request: int = 0) -> Reply:
-    return Reply(b"%d" % (request or number), [number], size)
+    return Reply(b"%d" % (request or number), [b"%d" % number], size)
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ def test_a_full_pipe_does_not_hold_up_others(publisher: Publisher) -> None:
     publisher.post(BEN, 2)
     publisher.tick()
     publisher.post(BEN, 3)
-    assert publisher.sent == [(BEN, [2]), (BEN, [3])]
+    assert publisher.sent == [(BEN, [b"2"]), (BEN, [b"3"])]
 
 
 def test_a_client_that_stopped_listening_is_gone_after_a_moment(publisher: Publisher) -> None:
@@ -353,6 +354,18 @@ def test_a_new_connection_has_its_own_time(publisher: Publisher) -> None:
     assert publisher.received(ANNA) == [-1, 2]
 
 
+def test_what_waits_keeps_no_batch_of_others(publisher: Publisher) -> None:
+    batch = np.zeros((100, 8), np.float32)
+    part, most = batch[3:5], batch[:90]
+    for number, array in enumerate((part, most), 1):
+        publisher.handle(Post(ANNA, Reply(b"%d" % number, [b"", array.data.cast("B")], 64)))
+    publisher.handle(Subscribed(ANNA))
+    first, second = [frames[1] for _, frames in publisher.sent]
+    assert first == bytes(part)
+    assert isinstance(first, bytes), "a copy"
+    assert isinstance(second, memoryview), "nothing is copied that is most of it"
+
+
 def test_excuses_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_EXCUSES", 3)
     publisher = blocked(Publisher(most_of_client=1000))
@@ -423,7 +436,7 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def an_excuse_is_for_what_was_thrown_away(self) -> None:
         lost = sum(count for _, count in self.publisher.stalled)
-        assert sum(frames[0] < 0 for _, frames in self.publisher.sent) <= lost
+        assert sum(int(frames[0]) < 0 for _, frames in self.publisher.sent) <= lost
 
     @invariant()
     def what_waits_is_within_its_bounds(self) -> None:

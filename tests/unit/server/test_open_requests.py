@@ -218,6 +218,12 @@ class Books(RuleBasedStateMachine):
             assert own.rows <= MOST.rows * SHARE
             assert own.reply <= MOST.reply * SHARE
 
+    def teardown(self) -> None:
+        for handle in self.inside:
+            self.requests.pop(handle)
+        assert self.requests.taken == Size(0, 0, 0)
+        assert self.requests._taken_by == {}
+
 
 TestBooks = Books.TestCase
 
