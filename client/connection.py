@@ -18,6 +18,7 @@ from bert_serving.client import contexts, multipart
 from bert_serving.client.curve import Keys, as_client
 from bert_serving.client.errors import ConnectionFailed, RequestTimeout
 from bert_serving.client.frames import Frame
+from bert_serving.client.liveness import watch_peer
 
 __all__ = ["Connection"]
 
@@ -71,10 +72,12 @@ class Connection:
         try:
             self._sender = self._open(zmq.PUSH, is_ipv6)
             as_client(self._sender, keys)
+            watch_peer(self._sender, gives_up=True)
             self._watch(self._sender)
             self._sender.connect("tcp://%s:%d" % (host, port))
             self._receiver = self._open(zmq.SUB, is_ipv6)
             as_client(self._receiver, keys)
+            watch_peer(self._receiver)
             self._watch(self._receiver)
             self._receiver.setsockopt(zmq.SUBSCRIBE, identity)
             self._receiver.connect("tcp://%s:%d" % (host, port_out))

@@ -6,7 +6,7 @@ import ipaddress
 
 import zmq
 
-__all__ = ["bind_tcp", "connect_tcp", "is_loopback"]
+__all__ = ["bind_tcp", "connect_tcp", "is_loopback", "peer_of"]
 
 
 def bind_tcp(socket: zmq.Socket, host: str, port: int) -> None:
@@ -34,3 +34,11 @@ def is_loopback(peer: str) -> bool:
         return False  # ZeroMQ doesn't know, as for sockets that are no TCP
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def peer_of(frame: zmq.Frame) -> str:
+    """The address that a message came from."""
+    try:
+        return str(frame.get("Peer-Address"))
+    except zmq.ZMQError:
+        return "somewhere"  # peers of ZeroMQ's oldest protocol tell nothing of themselves

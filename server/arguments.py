@@ -167,8 +167,33 @@ def _add_queue_flags(group: Any) -> None:
         type=count,
         default=1024,
         metavar="MB",
-        help="megabytes of texts that may wait or be computed at a time, likewise "
-        "(default: %(default)s)",
+        help="megabytes of memory that these may take, likewise (default: %(default)s)",
+    )
+    add_flag(
+        group,
+        "max_reply_mb",
+        type=count,
+        default=2048,
+        metavar="MB",
+        help="megabytes of replies that may be incomplete at a time, likewise, and as many of "
+        "those that wait for their clients to read (default: %(default)s)",
+    )
+    add_flag(
+        group,
+        "max_client_share",
+        type=fraction,
+        default=0.5,
+        metavar="SHARE",
+        help="share of each of these that one client may take (default: %(default)s)",
+    )
+    add_flag(
+        group,
+        "request_timeout",
+        type=count,
+        default=3600,
+        metavar="SECONDS",
+        help="after so long a request that names no time of its own is answered with an error. "
+        "0: never (default: %(default)s)",
     )
 
 

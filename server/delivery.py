@@ -5,21 +5,30 @@ own way through the network and may come after the request. A client that stoppe
 given a moment to come back, since a lost connection looks the same; then it counts as gone, and
 its work is cancelled. A client whose pipe is full keeps its replies here, in order, and others
 are served meanwhile.
+
+What waits is bounded, for each client and for all, and so is how long a client may take nothing.
+A reply above that is thrown away, and an excuse of a few bytes takes its place: who reads again in
+the end gets an error for each request, not silence.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, List, NamedTuple, Sequence, Union
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Set, Union
+
+from bert_serving.server.frame_parts import own_memory
 
 __all__ = [
+    "UNREAD",
     "Blocked",
     "Delivery",
     "GoneAway",
     "Post",
+    "Reply",
     "Send",
     "Sent",
+    "Stalled",
     "Subscribed",
     "Tick",
     "Unsubscribed",
@@ -29,13 +38,35 @@ __all__ = [
 WAIT_FOR_LISTENER = 30.0
 #: Seconds after which a client that stopped listening counts as gone.
 COME_BACK_WITHIN = 2.0
+#: Seconds in which a client that listens has to take a reply, and the slowest connection that large
+#: ones are expected to leave by, in bytes per second.
+READ_WITHIN = 60.0
+SLOWEST = 1e6
+#: Bytes that a reply takes beside its frames, and an excuse in place of one.
+REPLY_BYTES, EXCUSE_BYTES = 1024, 256
+#: Excuses kept for a client; of what is older, it hears nothing.
+MAX_EXCUSES = 10_000
+#: What a client is told whose replies are thrown away.
+UNREAD = (
+    "too many replies wait for this client to read them, or wait for too long, and this one was "
+    "thrown away; read them sooner, or ask for less at a time"
+)
+
+
+class Reply(NamedTuple):
+    """A reply, or a part of one, or an excuse for it, whose frames are made when it is sent."""
+
+    request_id: bytes
+    frames: Sequence[Any]
+    size: int  # bytes
+    is_excuse: bool = False
 
 
 class Post(NamedTuple):
     """A reply to deliver."""
 
     client: bytes
-    frames: Sequence[Any]
+    reply: Reply
 
 
 @dataclass(frozen=True)
@@ -54,10 +85,13 @@ class Unsubscribed:
 
 @dataclass(frozen=True)
 class Blocked:
-    """The reply could not be sent: the client's pipe is full."""
+    """The reply could not be sent: the client's pipe is full, or has large replies in it, of so
+    many bytes.
+    """
 
     client: bytes
-    frames: Sequence[Any]
+    reply: Reply
+    in_pipe: int = 0
 
 
 class Sent(NamedTuple):
@@ -75,7 +109,7 @@ class Send(NamedTuple):
     """Send the frames to the client now; answer with ``Sent`` or ``Blocked``."""
 
     client: bytes
-    frames: Sequence[Any]
+    reply: Reply
 
 
 @dataclass(frozen=True)
@@ -86,8 +120,16 @@ class GoneAway:
     lost: int
 
 
+@dataclass(frozen=True)
+class Stalled:
+    """The client listens and doesn't read, or too slowly; ``lost`` replies were thrown away."""
+
+    client: bytes
+    lost: int
+
+
 Event = Union[Post, Subscribed, Unsubscribed, Sent, Blocked, Tick]
-Action = Union[Send, GoneAway]
+Action = Union[Send, GoneAway, Stalled]
 
 
 @dataclass
@@ -95,20 +137,36 @@ class _Client:
     listeners: int = 0
     absent_since: float = 0.0
     was_here: bool = False
-    outbox: Deque[Sequence[Any]] = field(default_factory=deque)
+    outbox: Deque[Reply] = field(default_factory=deque)
+    size: int = 0  # bytes in the outbox
+    excused: Set[bytes] = field(default_factory=set)  # requests with an excuse in the outbox
+    gives_up_at: Optional[float] = None  # while its pipe is full
+    is_stalled: bool = False  # took nothing for too long
 
 
 class Delivery:
-    """See the module's docstring."""
+    """See the module's docstring.
 
-    def __init__(self) -> None:
+    At most ``most`` bytes wait, and ``most_of_client`` for each client; 0: any number. One reply
+    may wait in any case. ``excuse`` makes the frames of an error for a client's request.
+    """
+
+    def __init__(
+        self,
+        excuse: Callable[[bytes, bytes], Sequence[Any]],
+        most: int = 0,
+        most_of_client: int = 0,
+    ) -> None:
+        self._excuse = excuse
+        self._most, self._most_of_client = most, most_of_client
         self._clients: Dict[bytes, _Client] = {}
         self._absent: Dict[bytes, None] = {}
         self._blocked: Dict[bytes, None] = {}
+        self.waiting_bytes = 0
 
     @property
     def waiting_replies(self) -> int:
-        """How many replies could not be sent yet."""
+        """How many replies could not be sent yet, excuses included."""
         return sum(len(client.outbox) for client in self._clients.values())
 
     @property
@@ -126,6 +184,15 @@ class Delivery:
         """Whether time alone can change anything."""
         return bool(self._absent or self._blocked)
 
+    def validate(self) -> None:
+        """Assert what always holds; for tests, after every step."""
+        for client in self._clients.values():
+            assert client.size == sum(reply.size for reply in client.outbox)
+            excuses = [reply.request_id for reply in client.outbox if reply.is_excuse]
+            assert client.excused == set(excuses)
+            assert len(client.excused) == len(excuses) <= MAX_EXCUSES
+        assert self.waiting_bytes == sum(client.size for client in self._clients.values())
+
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
         if isinstance(event, Post):
@@ -135,9 +202,9 @@ class Delivery:
             client.listeners += 1
             client.was_here = True
             self._absent.pop(event.client, None)
-            return self._flush(event.client)
+            return self._take_up(event.client)
         if isinstance(event, Sent):
-            return self._flush(event.client)
+            return self._take_up(event.client)
         if isinstance(event, Unsubscribed):
             client = self._client(event.client, now)
             client.listeners = max(0, client.listeners - 1)
@@ -146,8 +213,7 @@ class Delivery:
                 self._absent[event.client] = None
             return []
         if isinstance(event, Blocked):
-            self._client(event.client, now).outbox.appendleft(event.frames)
-            self._blocked[event.client] = None
+            self._block(event, now)
             return []
         return self._tick(now)
 
@@ -158,12 +224,78 @@ class Delivery:
             self._absent[name] = None
         return client
 
+    # -------------------------------------------------------------------------------- replies
+
     def _post(self, event: Post, now: float) -> List[Action]:
         client = self._client(event.client, now)
         if client.listeners and not client.outbox:
-            return [Send(event.client, event.frames)]
-        client.outbox.append(event.frames)
+            return [Send(event.client, event.reply)]
+        if event.reply.request_id in client.excused:
+            return []  # the rest of a stream, or its error: the excuse stands for it
+        self._put(client, event.reply)
+        if client.is_stalled or self._is_too_much(client):
+            client.outbox.pop()
+            self._resize(client, -event.reply.size)
+            self._put_excuse(client, event.reply.request_id)
+            return [Stalled(event.client, 1)]
+        if self._most and self.waiting_bytes > self._most:
+            largest = max(self._clients, key=lambda name: self._clients[name].size)
+            return self._throw_away(largest)
         return []
+
+    def _is_too_much(self, client: _Client) -> bool:
+        return bool(self._most_of_client) and (
+            client.size > self._most_of_client and len(client.outbox) > 1
+        )
+
+    def _put(self, client: _Client, reply: Reply) -> None:
+        client.outbox.append(_kept(reply))
+        self._resize(client, reply.size)
+
+    def _put_excuse(self, client: _Client, request_id: bytes) -> None:
+        if request_id in client.excused:
+            return
+        client.excused.add(request_id)
+        self._put(client, _excuse_for(request_id))
+        if len(client.excused) > MAX_EXCUSES:
+            oldest = next(reply for reply in client.outbox if reply.is_excuse)
+            client.outbox.remove(oldest)
+            client.excused.remove(oldest.request_id)
+            self._resize(client, -oldest.size)
+
+    def _resize(self, client: _Client, change: int) -> None:
+        client.size += change
+        self.waiting_bytes += change
+
+    def _throw_away(self, name: bytes) -> List[Action]:
+        """Let an excuse take the place of everything that waits for a client."""
+        client = self._clients[name]
+        replies = list(client.outbox)
+        self._resize(client, -client.size)
+        client.outbox.clear()
+        client.excused.clear()
+        for reply in replies:
+            self._put_excuse(client, reply.request_id)
+        lost = sum(not reply.is_excuse for reply in replies)
+        return [Stalled(name, lost)] if lost else []
+
+    def _block(self, event: Blocked, now: float) -> None:
+        client = self._client(event.client, now)
+        reply = _kept(event.reply)
+        if reply.is_excuse:
+            reply = _excuse_for(reply.request_id)
+            client.excused.add(reply.request_id)
+        client.outbox.appendleft(reply)
+        self._resize(client, reply.size)
+        self._blocked[event.client] = None
+        if client.gives_up_at is None:
+            client.gives_up_at = now + READ_WITHIN + event.in_pipe / SLOWEST
+
+    def _take_up(self, name: bytes) -> List[Action]:
+        """The client takes replies, or begins to."""
+        client = self._clients[name]
+        client.gives_up_at, client.is_stalled = None, False
+        return self._flush(name)
 
     def _flush(self, name: bytes) -> List[Action]:
         """The first waiting reply; the next one follows when this one is sent."""
@@ -171,11 +303,23 @@ class Delivery:
         self._blocked.pop(name, None)
         if not client.outbox or not client.listeners:
             return []
-        return [Send(name, client.outbox.popleft())]
+        reply = client.outbox.popleft()
+        self._resize(client, -reply.size)
+        if reply.is_excuse:
+            client.excused.remove(reply.request_id)
+            reply = reply._replace(frames=self._excuse(name, reply.request_id))
+        return [Send(name, reply)]
+
+    # ----------------------------------------------------------------------------------- time
 
     def _tick(self, now: float) -> List[Action]:
         actions: List[Action] = []
         for name in list(self._blocked):
+            client = self._clients[name]
+            is_late = client.gives_up_at is not None and now >= client.gives_up_at
+            if is_late and not client.is_stalled:
+                client.is_stalled = True
+                actions += self._throw_away(name)
             actions += self._flush(name)
         for name in list(self._absent):
             client = self._clients[name]
@@ -183,5 +327,15 @@ class Delivery:
             if now - client.absent_since >= patience:
                 del self._clients[name], self._absent[name]
                 self._blocked.pop(name, None)
+                self._resize(client, -client.size)
                 actions.append(GoneAway(name, len(client.outbox)))
         return actions
+
+
+def _kept(reply: Reply) -> Reply:
+    """The reply as it waits: with memory of its own, so that its size is what it takes."""
+    return reply._replace(frames=[own_memory(frame) for frame in reply.frames])
+
+
+def _excuse_for(request_id: bytes) -> Reply:
+    return Reply(request_id, (), EXCUSE_BYTES, is_excuse=True)

@@ -16,6 +16,7 @@ from bert_serving.server.pooling import Pooling
 __all__ = [
     "buffer_of",
     "json_frame",
+    "own_memory",
     "poolings_bytes",
     "poolings_of",
     "provenance",
@@ -66,3 +67,15 @@ def values_of(head: bytes) -> Dict[str, Any]:
 def buffer_of(array: np.ndarray) -> Any:
     """The array's own memory as a frame; an empty array has none to lend."""
     return np.ascontiguousarray(array).data.cast("B") if array.size else b""
+
+
+def own_memory(frame: Any) -> Any:
+    """The frame, or a copy if it is less than half of the array whose memory it keeps: a few rows
+    of a batch, which is many others' too.
+    """
+    if isinstance(frame, bytes) or not isinstance(frame.obj, np.ndarray):
+        return frame
+    whole = frame.obj
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    return bytes(frame) if 2 * len(frame) < whole.nbytes else frame

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -52,7 +53,8 @@ class Accepted:
 
     ``pooling`` is None if it wants the server's own; ``per_token``: its result has a vector for
     each token, and therefore a padded length; ``with_tokens``: the client gets the tokens. ``now``
-    is the time of the machine's steady clock.
+    is the time of the machine's steady clock. Texts and their JSON are let go as soon as nothing
+    needs them: large requests are open for long.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Accepted:
         now: float,
     ) -> None:
         self.handle = handle
-        self.request = request
+        self.request = replace(request, payload=b"")
+        self.rows = len(texts)
+        self.per_token = per_token
         self.options = request.options or NO_OPTIONS
         self.texts = texts
         self.is_tokenized = is_tokenized
@@ -77,24 +81,31 @@ class Accepted:
         self.sent_at: Optional[float] = None  # when its first batch was, to a worker
         self.submitted = 0  # texts handed out to be tokenized
         self._tokenized = 0
-        self._num_tokens = 0
+        self.num_tokens = 0
+        self.longest = 0  # text, in tokens
         self._truncated: List[int] = []
         self._wanted: List[Tuple[int, bool]] = [(0, False)] * len(texts) if per_token else []
         self._tokens: List[List[str]] = []
         self._offsets: List[Any] = [()] * len(texts) if self.options.offsets else []
+        self._held: List[Row] = []
 
     @property
     def is_complete(self) -> bool:
         """Whether every text is tokenized."""
-        return self._tokenized == len(self.texts)
+        return self._tokenized == self.rows
 
     def add(self, chunk: Chunk) -> Tuple[Row, ...]:
-        """The scheduler's rows for a chunk; what the sink will need is kept."""
+        """The scheduler's rows for a chunk; what the sink will need is kept.
+
+        Rows of a stream with a vector a token come all at the end: the sink can't send what is
+        computed before the padded length is known, and has no place for so much.
+        """
         encoded = chunk.encoded
         assert encoded is not None, "a chunk with an error has no rows"
         start, stop = chunk.start, chunk.start + len(encoded)
         self._tokenized += len(encoded)
-        self._num_tokens += sum(encoded.lengths)
+        self.num_tokens += sum(encoded.lengths)
+        self.longest = max(self.longest, max(encoded.lengths))
         if encoded.truncated:
             self._truncated += [start + place for place in encoded.truncated]
         if self._wanted:
@@ -103,29 +114,40 @@ class Accepted:
             assert encoded.offsets is not None
             self._offsets[start:stop] = encoded.offsets
         if chunk.tokens:
-            self._tokens = self._tokens or [[]] * len(self.texts)
+            self._tokens = self._tokens or [[]] * self.rows
             self._tokens[start:stop] = chunk.tokens
-        return rows_of(self.handle, start, encoded.lengths, encoded.features, encoded.starts)
+        rows = rows_of(self.handle, start, encoded.lengths, encoded.features, encoded.starts)
+        if self.is_complete:
+            self.texts = ()
+        if not (self.per_token and self.options.stream):
+            return rows
+        self._held += rows
+        if not self.is_complete:
+            return ()
+        rows, self._held = tuple(self._held), []
+        return rows
 
     def registered(self, batch_rows: int, max_length: int, fixed: bool, now: float) -> Registered:
         """What the sink is told once all is tokenized; see tokenization.padded_length."""
         length = padded_length(self._wanted, batch_rows, max_length, fixed) if self._wanted else 0
-        return Registered(
+        registered = Registered(
             self.handle,
             self.request.identity,
             self.request.request_id,
-            len(self.texts),
+            self.rows,
             length,
             json.dumps(self._tokens).encode("ascii") if self._tokens else None,
             None if self.request.options is None else self._plan(now),
             json.dumps(self._offsets).encode("ascii") if self._offsets else None,
         )
+        self._wanted, self._tokens, self._offsets = [], [], []
+        return registered
 
     def _plan(self, now: float) -> ReplyPlan:
         return ReplyPlan(
             self.options.stream,
             self.options.dtype == "float16",
-            self._num_tokens,
+            self.num_tokens,
             self.accepted_at,
             now,
             tuple(sorted(self._truncated)),
@@ -151,8 +173,8 @@ class Intake:
 
     def start(self, accepted: Accepted) -> Optional[Chunk]:
         """Begin with a request; a small one is returned whole, at once."""
-        if len(accepted.texts) <= INLINE_ROWS:
-            accepted.submitted = len(accepted.texts)
+        if accepted.rows <= INLINE_ROWS:
+            accepted.submitted = accepted.rows
             return self._encode(accepted, 0, accepted.submitted)
         for _ in range(CHUNKS_AHEAD):
             self.submit_next(accepted)
@@ -161,8 +183,8 @@ class Intake:
     def submit_next(self, accepted: Accepted) -> None:
         """Hand the request's next chunk to the pool, if there is one."""
         start = accepted.submitted
-        if start < len(accepted.texts):
-            accepted.submitted = min(start + CHUNK_ROWS, len(accepted.texts))
+        if start < accepted.rows:
+            accepted.submitted = min(start + CHUNK_ROWS, accepted.rows)
             self._pool.submit(self._run, accepted, start, accepted.submitted)
 
     def take(self) -> List[Chunk]:

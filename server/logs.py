@@ -10,12 +10,13 @@ import logging
 import os
 import sys
 import time
+import traceback
 from contextlib import contextmanager
 from typing import Iterator, List, Optional
 
 from termcolor import colored
 
-__all__ = ["Stage", "colors_wanted", "set_up_logging", "stage"]
+__all__ = ["Complaints", "Stage", "colors_wanted", "log_bug", "set_up_logging", "stage"]
 
 ROLE_COLORS = {
     "SERVER": "cyan",
@@ -61,6 +62,35 @@ def set_up_logging(role: str, verbose: bool = False, use_color: Optional[bool] =
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
+
+
+def log_bug(logger: logging.Logger, what: str, error: BaseException) -> None:
+    """Log an error with where it was raised. What it says is for -verbose: it may quote a text."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s: %s\n%s", what, type(error).__name__, places.rstrip())
+    logger.debug("it says: %s", error)
+
+
+class Complaints:
+    """Warnings that strangers can cause at will: one in ``EVERY`` seconds, so that they can't fill
+    a disk with it, and the next one tells how many there were.
+    """
+
+    EVERY = 10.0
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._silent_until = float("-inf")
+        self._untold = 0
+
+    def warn(self, message: str) -> None:
+        now = time.monotonic()
+        if now < self._silent_until:
+            self._untold += 1
+            return
+        more = "; and %d like it since the last one" % self._untold if self._untold else ""
+        self._logger.warning("%s%s", message, more)
+        self._silent_until, self._untold = now + self.EVERY, 0
 
 
 class Stage:

@@ -220,12 +220,16 @@ class Info:
 
 @dataclass(frozen=True)
 class Gone:
-    """A client has stopped listening."""
+    """A client has stopped listening, or ``listens`` and doesn't read; ``lost`` replies to it were
+    thrown away.
+    """
 
     client: bytes
+    lost: int = 0
+    listens: bool = False
 
     def frames(self) -> List[Any]:
-        return [b"g", self.client]
+        return [json_frame(b"g", lost=self.lost, listens=self.listens), self.client]
 
 
 Message = Union[
@@ -257,7 +261,7 @@ def decode(frames: Sequence[Any]) -> Message:
     if kind == b"r":
         return _registered(head, frames)
     if kind == b"g":
-        return Gone(bytes(frames[1]))
+        return Gone(bytes(frames[1]), **values_of(head))
     if kind == b"y":
         return Ready(**values_of(head))
     if kind == b"k":

@@ -1,22 +1,31 @@
 """The requests that are accepted and not answered: found by handle or by name, and bounded.
 
 Pure. Memory is what a service runs out of when more comes than it can compute: what is above the
-bounds is refused at once, with a hint when to ask again.
+bounds is refused at once, with a hint when to ask again. One client may take a share of each bound,
+so that there is place for others when it asks for everything.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server.intake import Accepted
 from bert_serving.server.pooling import Pooling
+from bert_serving.server.sizes import Size
 from bert_serving.server.stats import Statistics
 
 __all__ = ["OpenRequests", "Refusal"]
 
 #: Seconds that an overloaded server asks to wait, at least and at most.
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 30.0
+NOTHING = Size(0, 0)
+#: What the numbers of a Size count, and the flag that bounds them.
+BOUNDED = (
+    ("texts", "-max_queue_rows"),
+    ("bytes of memory for texts", "-max_queue_mb"),
+    ("bytes of memory for its result", "-max_reply_mb"),
+)
 
 
 class Refusal(Exception):
@@ -29,15 +38,16 @@ class Refusal(Exception):
 
 
 class OpenRequests:
-    """At most ``max_rows`` rows, and ``max_bytes`` bytes of texts; 0: any number."""
+    """At most ``most`` of all clients, 0 being any number, and ``share`` of that of one."""
 
-    def __init__(self, statistics: Statistics, max_rows: int, max_bytes: int) -> None:
+    def __init__(self, statistics: Statistics, most: Size, share: float = 1.0) -> None:
         self._statistics = statistics
-        self._max_rows, self._max_bytes = max_rows, max_bytes
-        self._by_handle: Dict[int, Accepted] = {}
+        self._most = most
+        self._most_of_client = Size(*(max(1, int(one * share)) if one else 0 for one in most))
+        self._by_handle: Dict[int, Tuple[Accepted, Size]] = {}
         self._by_name: Dict[Tuple[bytes, int], int] = {}
-        self.rows = 0
-        self._bytes = 0
+        self._taken = NOTHING
+        self._taken_by: Dict[bytes, Size] = {}
 
     def __len__(self) -> int:
         return len(self._by_handle)
@@ -45,54 +55,100 @@ class OpenRequests:
     def __contains__(self, handle: object) -> bool:
         return handle in self._by_handle
 
+    @property
+    def taken(self) -> Size:
+        """What all open requests take."""
+        return self._taken
+
+    def taken_by(self, client: bytes) -> Size:
+        """What those of a client take."""
+        return self._taken_by.get(client, NOTHING)
+
     def get(self, handle: int) -> Optional[Accepted]:
         """The request of that handle, if it is open."""
-        return self._by_handle.get(handle)
+        found = self._by_handle.get(handle)
+        return None if found is None else found[0]
 
     def find(self, client: bytes, request_id: int) -> Optional[int]:
         """The handle of a client's request, if it is open."""
         return self._by_name.get((client, request_id))
 
-    def check(self, rows: int, nbytes: int, rows_per_second: float) -> None:
-        """Raise Refusal if there is no place for a request, which has so many rows and bytes.
+    def of_client(self, client: bytes) -> List[int]:
+        """The handles of all its requests."""
+        if client not in self._taken_by:
+            return []
+        found = self._by_handle.items()
+        return [handle for handle, (one, _) in found if one.request.identity == client]
+
+    def check(self, client: bytes, size: Size, rows_per_second: float) -> None:
+        """Raise Refusal if there is no place for a request.
 
         ``rows_per_second`` is how fast the service computes.
         """
-        for what, flag, size, taken, most in (
-            ("texts", "-max_queue_rows", rows, self.rows, self._max_rows),
-            ("bytes of texts", "-max_queue_mb", nbytes, self._bytes, self._max_bytes),
-        ):
-            if most and size > most:
+        by_client = self.taken_by(client)
+        for number, (what, flag) in enumerate(BOUNDED):
+            most, most_of_client = self._most[number], self._most_of_client[number]
+            if not most:
+                continue
+            own, all_others = by_client[number], self._taken[number]
+            if size[number] > most_of_client:
                 raise Refusal(
                     ErrorKind.BAD_REQUEST,
-                    "the request has %d %s, but the server takes %d at a time: send smaller "
-                    "requests, or start it with a larger %s" % (size, what, most, flag),
+                    "the request has %d %s, but the server takes %d of one client at a time: send "
+                    "smaller requests, or start it with a larger %s or -max_client_share"
+                    % (size[number], what, most_of_client, flag),
                 )
-            if most and taken + size > most:
-                seconds = (self.rows + rows) / max(rows_per_second, 1.0)
-                raise Refusal(
-                    ErrorKind.OVERLOADED,
-                    "the server is overloaded: %d of at most %d %s are waiting or being computed; "
-                    "ask again later" % (taken, most, what),
-                    round(min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT), 3),
+            if own + size[number] > most_of_client:
+                raise self._overloaded(
+                    "this client's own requests have %d of at most %d %s that one client may have"
+                    % (own, most_of_client, what),
+                    (by_client.rows + size.rows) / max(rows_per_second, 1.0),
+                )
+            if all_others + size[number] > most:
+                raise self._overloaded(
+                    "%d of at most %d %s are waiting or being computed" % (all_others, most, what),
+                    (self._taken.rows + size.rows) / max(rows_per_second, 1.0),
                 )
 
-    def add(self, accepted: Accepted) -> None:
+    @staticmethod
+    def _overloaded(reason: str, seconds: float) -> Refusal:
+        return Refusal(
+            ErrorKind.OVERLOADED,
+            "the server is overloaded: %s; ask again later" % reason,
+            round(min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT), 3),
+        )
+
+    def add(self, accepted: Accepted, size: Size) -> None:
         """A request was accepted."""
-        self._by_handle[accepted.handle] = accepted
+        self._by_handle[accepted.handle] = accepted, size
         self._by_name[accepted.request.name] = accepted.handle
-        self.rows += len(accepted.texts)
-        self._bytes += len(accepted.request.payload)
+        self._count(accepted, size)
+
+    def settle(self, handle: int, memory: int, reply: int) -> None:
+        """It is known what an open request takes. That may be more than it was taken for; then
+        others have to wait.
+        """
+        accepted, size = self._by_handle[handle]
+        self._by_handle[handle] = accepted, Size(size.rows, memory, reply)
+        self._count(accepted, Size(0, memory - size.memory, reply - size.reply))
 
     def pop(self, handle: int) -> Accepted:
         """A request, which must be open, has ended."""
-        accepted = self._by_handle.pop(handle)
+        accepted, size = self._by_handle.pop(handle)
         name = accepted.request.name
         if self._by_name[name] == handle:  # a client may use a number again
             del self._by_name[name]
-        self.rows -= len(accepted.texts)
-        self._bytes -= len(accepted.request.payload)
+        self._count(accepted, Size(*(-one for one in size)))
         return accepted
+
+    def _count(self, accepted: Accepted, change: Size) -> None:
+        client = accepted.request.identity
+        self._taken = _sum(self._taken, change)
+        own = _sum(self.taken_by(client), change)
+        if own.rows:
+            self._taken_by[client] = own
+        else:  # every request has rows
+            del self._taken_by[client]
 
     def note_sent(self, handles: Iterable[int], now: float) -> Dict[int, Pooling]:
         """Rows of these requests go to a worker; returns the poolings that aren't the server's
@@ -100,7 +156,7 @@ class OpenRequests:
         """
         poolings = {}
         for handle in handles:
-            accepted = self._by_handle[handle]  # rows of ended requests aren't computed
+            accepted, _ = self._by_handle[handle]  # rows of ended requests aren't computed
             if accepted.sent_at is None:
                 accepted.sent_at = now
                 self._statistics.count_stage("queue", now - accepted.accepted_at)
@@ -111,6 +167,10 @@ class OpenRequests:
     def note_completed(self, accepted: Accepted, now: float) -> None:
         """All of its rows are computed."""
         assert accepted.sent_at is not None
-        self._statistics.count_rows_done(len(accepted.texts), now)
+        self._statistics.count_rows_done(accepted.rows, now)
         self._statistics.count_stage("compute", now - accepted.sent_at)
         self._statistics.count_stage("total", now - accepted.accepted_at)
+
+
+def _sum(one: Size, other: Size) -> Size:
+    return Size(one[0] + other[0], one[1] + other[1], one[2] + other[2])

@@ -89,9 +89,11 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
     vocabulary: Optional[str] = None
     if engine == "echo" and args.model_dir is None:
         plan, model = plan_echo(args), "echo"
+        hidden_size = plan.dimension
     else:
         source, model = _find_model(args)
         plan = plan_model(args, source)
+        hidden_size = source.config.hidden_size
         vocabulary = str(source.vocab_file)
         target = engines.ENGINES[engine].target
         if target is not None:
@@ -108,6 +110,7 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
         args.gpu_memory_fraction,
         args.xla,
         layers_order=layers_order,
+        hidden_size=hidden_size,
     )
     fitted = _tuning(engine_spec, min(devices), plan.tokenizer.max_length)
     config = reported_config(
@@ -280,6 +283,9 @@ def _spec(
         priority_batch_size=args.priority_batch_size,
         max_queue_rows=args.max_queue_rows,
         max_queue_bytes=args.max_queue_mb * 1_000_000,
+        max_reply_bytes=args.max_reply_mb * 1_000_000,
+        max_client_share=args.max_client_share,
+        request_timeout=args.request_timeout,
         show_tokens=args.show_tokens_to_client,
         vocabulary=vocabulary,
         tokenizer=plan.tokenizer,

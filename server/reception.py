@@ -12,8 +12,10 @@ from typing import Optional
 from bert_serving.client.frames import parse_texts
 from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.intake import Accepted
+from bert_serving.server.messages import Registered
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.pooling import Pooling, resolve
+from bert_serving.server.sizes import longest_text, reply_bytes, size_of, tokenized_bytes
 from bert_serving.server.spec import ServiceSpec
 from bert_serving.server.stats import Statistics
 
@@ -53,15 +55,15 @@ class Reception:
             raise Refusal(ErrorKind.SHUTTING_DOWN, message)
         # Before its texts are parsed, which take several times the memory of their JSON.
         rate = self._statistics.rows_per_second(now)
-        self._requests.check(request.rows, len(request.payload), rate)
+        size = size_of(request)
+        self._requests.check(request.identity, size, rate)
         texts, is_tokenized = parse_texts(request)
         logger.debug(
             "request %d of client %r: %d texts", request.request_id, request.identity, len(texts)
         )
         pooling = self._pooling_of(request, is_tokenized)
-        self.accepted += 1
         accepted = Accepted(
-            self.accepted,
+            self.accepted + 1,
             request,
             texts,
             is_tokenized,
@@ -70,8 +72,11 @@ class Reception:
             with_tokens=self._spec.show_tokens if options is None else options.tokens,
             now=now,
         )
+        size = size._replace(reply=self._reply_bytes(accepted, _longest(accepted)))
+        self._requests.check(request.identity, size, rate)
+        self.accepted += 1
         self._statistics.count_request(request.identity, len(texts), now)
-        self._requests.add(accepted)
+        self._requests.add(accepted, size)
         return accepted
 
     def is_back(self, client: bytes, now: float) -> bool:
@@ -85,6 +90,30 @@ class Reception:
         self._back_at.move_to_end(client)
         if len(self._back_at) > REMEMBERED:
             self._back_at.popitem(last=False)
+
+    def settle(self, registered: Registered) -> None:
+        """An open request is tokenized, so that it is known what it takes."""
+        accepted = self._requests.get(registered.handle)
+        assert accepted is not None
+        length = registered.padded_length if accepted.per_token else accepted.longest
+        reply = self._reply_bytes(accepted, length)
+        memory = tokenized_bytes(accepted.rows, accepted.num_tokens)
+        self._requests.settle(registered.handle, memory, reply)
+
+    def deadline_of(self, accepted: Accepted) -> Optional[float]:
+        """When the request is to be answered at the latest, by the clock of its acceptance."""
+        timeout = accepted.request.timeout or self._spec.request_timeout
+        return accepted.accepted_at + timeout if timeout else None
+
+    def _reply_bytes(self, accepted: Accepted, length: int) -> int:
+        return reply_bytes(
+            self._spec,
+            accepted.request,
+            accepted.pooling,
+            accepted.per_token,
+            accepted.with_tokens,
+            length,
+        )
 
     def _pooling_of(self, request: Request, is_tokenized: bool) -> Optional[Pooling]:
         """The pooling that the request asks for, None if it is the server's own.
@@ -108,3 +137,10 @@ class Reception:
             )
         except ValueError as error:
             raise Refusal(ErrorKind.BAD_REQUEST, str(error)) from error
+
+
+def _longest(accepted: Accepted) -> int:
+    """How many tokens its longest text has at most, where that matters."""
+    if not (accepted.per_token or accepted.with_tokens or accepted.options.offsets):
+        return 0
+    return longest_text(accepted.texts, accepted.is_tokenized)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from itertools import islice
 from typing import Any, List, Optional, Tuple
 
 import zmq
 
-from bert_serving.client import multipart, protocol
+from bert_serving.client import multipart
+from bert_serving.client.protocol import ErrorKind
 from bert_serving.client.reply_frames import error_frames, info_frames, vectors_frames
 from bert_serving.server import delivery
-from bert_serving.server.addresses import bind_tcp
 from bert_serving.server.assembly import Assembly, Complete, Outcome
-from bert_serving.server.curve import Admissions, Gate, peer_key
+from bert_serving.server.curve import Gate
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
     Dropped,
@@ -26,6 +27,7 @@ from bert_serving.server.messages import (
     RequestFailed,
     decode,
 )
+from bert_serving.server.publishing import Publisher
 from bert_serving.server.spec import Endpoints, ServiceSpec
 
 __all__ = ["Sink"]
@@ -34,12 +36,6 @@ logger = logging.getLogger(__name__)
 
 #: How often replies that could not be sent are tried again, and absent clients looked for.
 TICK_MS = 20
-#: Replies that ZeroMQ holds for one client; more wait here, in its outbox.
-REPLIES_IN_PIPE = 64
-#: First byte of what an XPUB socket reads of a subscription.
-SUBSCRIBE, UNSUBSCRIBE = b"\1", b"\0"
-#: The largest message that this port reads: a subscription, or a step of ZeroMQ's handshake.
-MAX_RECEIVED = 4096
 #: How many messages are handled before the other sockets get their turn.
 BURST = 100
 
@@ -52,7 +48,8 @@ class Sink:
     ) -> None:
         self._link = link
         self._assembly = Assembly()
-        self._delivery = delivery.Delivery()
+        most = spec.max_reply_bytes
+        self._delivery = delivery.Delivery(_excuse, most, int(most * spec.max_client_share))
         self._results = context.socket(zmq.PULL)
         self._results.set_hwm(0)
         self._results.bind(endpoints.results)
@@ -60,25 +57,17 @@ class Sink:
         self._events.set_hwm(0)  # sending must not block, also when the ventilator has ended
         self._events.setsockopt(zmq.LINGER, 0)
         self._events.connect(endpoints.events)
-        self._clients = context.socket(zmq.XPUB)
-        self._clients.setsockopt(zmq.XPUB_MANUAL, 1)
-        self._clients.setsockopt(zmq.XPUB_NODROP, 1)
-        self._clients.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE)
-        self._clients.setsockopt(zmq.LINGER, 2000)
-        self._clients.setsockopt(zmq.MAXMSGSIZE, MAX_RECEIVED)
         self._gate: Optional[Gate] = None
-        self._admissions = Admissions()
         if spec.security.curve is not None:
             self._gate = Gate(context, spec.security.curve)
-            self._gate.guard(self._clients)
-        bind_tcp(self._clients, spec.host, spec.port_out)
+        self._clients = Publisher(context, spec.host, spec.port_out, most, self._gate)
         self._flush_after: Optional[int] = None
 
     def run(self) -> None:
         """Serve until told to stop."""
         poller = zmq.Poller()
         poller.register(self._results, zmq.POLLIN)
-        poller.register(self._clients, zmq.POLLIN)
+        poller.register(self._clients.socket, zmq.POLLIN)
         if self._gate is not None:
             poller.register(self._gate.socket, zmq.POLLIN)
         self._link.register(poller)
@@ -94,12 +83,13 @@ class Sink:
                     self._flush_after = command["accepted"]
             if self._gate is not None and self._gate.socket in ready:
                 self._gate.answer()
-            if self._clients in ready:
-                self._read_subscriptions()
+            if self._clients.socket in ready:
+                for event in self._clients.events():
+                    self._deliver(event)
             if self._results in ready:
                 self._read_results()
             if self._delivery.needs_ticks:
-                self._perform(self._delivery.handle(delivery.Tick(), time.monotonic()))
+                self._deliver(delivery.Tick())
             self._report_flushed()
 
     def close(self) -> None:
@@ -109,44 +99,13 @@ class Sink:
         if self._gate is not None:
             self._gate.close()
 
-    def _read_subscriptions(self) -> None:
-        """Turn each subscription to an identity into one to the identity's topic.
-
-        In manual mode a subscription holds only if it is made here, for the connection that
-        was read last; one that can be nobody's identity is never made.
-        """
-        while self._clients.poll(0):
-            message = self._clients.recv(copy=False)
-            frame = message.bytes
-            kind, client = frame[:1], frame[1:]
-            try:
-                protocol.check_identity(client)
-            except ValueError as error:
-                logger.warning("refused a subscription: %s", error)
-                continue
-            if self._gate is not None and not self._admissions.admits(
-                kind == SUBSCRIBE, client, peer_key(message)
-            ):
-                logger.warning("refused a subscription to %r, which is another key's", client)
-                continue
-            event: delivery.Event
-            if kind == SUBSCRIBE:
-                self._clients.setsockopt(zmq.SUBSCRIBE, protocol.topic_of(client))
-                event = delivery.Subscribed(client)
-            elif kind == UNSUBSCRIBE:
-                self._clients.setsockopt(zmq.UNSUBSCRIBE, protocol.topic_of(client))
-                event = delivery.Unsubscribed(client)
-            else:
-                logger.warning("a client sent %d bytes to the port for results", len(frame))
-                continue
-            logger.debug("%s from client %r", type(event).__name__.lower(), client)
-            self._perform(self._delivery.handle(event, time.monotonic()))
-
     def _read_results(self) -> None:
         for frames in islice(multipart.received(self._results), BURST):
             message = decode(multipart.contents(frames))
-            for client, reply in self._replies(message):
-                self._perform(self._delivery.handle(delivery.Post(client, reply), time.monotonic()))
+            for client, reply_parts in self._replies(message):
+                size = delivery.REPLY_BYTES + sum(map(len, reply_parts))
+                reply = delivery.Reply(reply_parts[-1], reply_parts, size)
+                self._deliver(delivery.Post(client, reply))
 
     def _replies(self, message: Message) -> List[Tuple[bytes, List[Any]]]:
         if isinstance(message, Info):
@@ -156,23 +115,22 @@ class Sink:
         outcomes = self._assembly.handle(message, time.monotonic())
         return [(outcome.client, reply_frames(outcome)) for outcome in outcomes]
 
-    def _perform(self, actions: List[delivery.Action]) -> None:
-        pending = list(actions)
+    def _deliver(self, event: delivery.Event) -> None:
+        pending = deque(self._delivery.handle(event, time.monotonic()))
         while pending:
-            action = pending.pop(0)
-            if isinstance(action, delivery.GoneAway):
-                logger.debug(
-                    "client %r is gone, and %d replies to it dropped", action.client, action.lost
-                )
-                multipart.send(self._events, Gone(action.client).frames())
+            action = pending.popleft()
+            if isinstance(action, delivery.Send):
+                outcome = self._clients.send(action.client, action.reply)
+                pending.extend(self._delivery.handle(outcome, time.monotonic()))
                 continue
-            outcome: delivery.Event
-            try:
-                multipart.send(self._clients, action.frames, block=False, lend=True)
-                outcome = delivery.Sent(action.client)
-            except zmq.Again:
-                outcome = delivery.Blocked(action.client, action.frames)
-            pending += self._delivery.handle(outcome, time.monotonic())
+            listens = isinstance(action, delivery.Stalled)
+            logger.debug(
+                "client %r %s, and %d replies to it dropped",
+                action.client,
+                "doesn't read" if listens else "is gone",
+                action.lost,
+            )
+            multipart.send(self._events, Gone(action.client, action.lost, listens).frames())
 
     def _report_flushed(self) -> None:
         """When the last reply of a drained server has left, say so, once."""
@@ -190,3 +148,8 @@ def reply_frames(outcome: Outcome) -> List[Any]:
     return error_frames(
         outcome.client, outcome.request_id, outcome.kind, outcome.message, outcome.retry_after
     )
+
+
+def _excuse(client: bytes, request_id: bytes) -> List[Any]:
+    """The frames of an error in place of a reply that was thrown away."""
+    return error_frames(client, int(request_id), ErrorKind.OVERLOADED, delivery.UNREAD)

@@ -49,6 +49,7 @@ class EngineSpec:
     streams: int = 1  # batches that are computed at a time, each by its share of the threads
     split_tokens: int = 0  # with fewer than these in each stream, all threads share a batch
     layers_order: Optional[Dict[str, Any]] = None  # to make the graph of every layer; None: never
+    hidden_size: int = 0  # of a layer; only requests that ask for another pooling need it
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class ServiceSpec:
     padding_weight: float  # what a token of padding costs, a real one being 1
     priority_batch_size: int
     max_queue_rows: int  # of all requests that are accepted and not computed; 0: any number
-    max_queue_bytes: int  # of their texts as they came; 0: any number
+    max_queue_bytes: int  # of memory that these take; 0: any number
     show_tokens: bool
     vocabulary: Optional[str]  # path of vocab.txt; None: the echo engine's own
     tokenizer: TokenizerSettings
@@ -126,6 +127,9 @@ class ServiceSpec:
     use_color: bool
     http: Optional[HttpSpec] = None
     security: SecuritySpec = SecuritySpec()
+    max_reply_bytes: int = 0  # of replies that are made or wait to be sent; 0: any number
+    max_client_share: float = 1.0  # of each of these bounds, what one client may take
+    request_timeout: float = 0.0  # seconds for requests that name none; 0: as long as it takes
 
     def for_role(self, role: str) -> "ServiceSpec":
         """What a process of that role has to know: no secret that it doesn't need."""

@@ -67,6 +67,10 @@ class Statistics:
         """A client no longer wanted an open request."""
         self._counts["cancelled"] += 1
 
+    def count_expired_replies(self, count: int) -> None:
+        """So many replies were thrown away, since their client is gone or doesn't read."""
+        self._counts["expired"] += count
+
     def count_error(self, kind: str) -> None:
         """A request ended in an error of this kind."""
         self._errors[kind] += 1
@@ -125,6 +129,7 @@ class Statistics:
             num_token=counts["tokens"],
             padding_share=1 - counts["tokens"] / padded if padded else 0.0,
             num_cancelled=counts["cancelled"],
+            num_expired_reply=counts["expired"],
             num_error=dict(self._errors),
             histograms=dict(
                 {"stage_%s_seconds" % name: one.report() for name, one in self._stages.items()},

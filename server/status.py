@@ -62,7 +62,9 @@ def describe_work(
     return dict(
         statistics.report(now),
         num_open_request=len(requests),
-        num_open_row=requests.rows,
+        num_open_row=requests.taken.rows,
+        num_open_byte=requests.taken.memory,
+        num_open_reply_byte=requests.taken.reply,
         num_waiting_row=scheduler.waiting_rows,
         workers=statistics.workers(running),
     )

@@ -17,14 +17,17 @@ import zmq
 
 from bert_serving.client import multipart, protocol
 from bert_serving.client.frames import decode_request
+from bert_serving.client.liveness import watch_peer
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
-from bert_serving.server.addresses import bind_tcp
+from bert_serving.server.addresses import bind_tcp, peer_of
 from bert_serving.server.authority import Authority
 from bert_serving.server.batching import BatchLimits, pack
 from bert_serving.server.curve import Gate
+from bert_serving.server.delivery import UNREAD
 from bert_serving.server.intake import Chunk, Intake, InvalidText
 from bert_serving.server.link import Link
+from bert_serving.server.logs import Complaints, log_bug
 from bert_serving.server.messages import (
     BatchMessage,
     Broken,
@@ -39,6 +42,7 @@ from bert_serving.server.messages import (
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.reception import Reception
 from bert_serving.server.scheduler import Scheduler
+from bert_serving.server.sizes import Size
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.stats import Statistics
 from bert_serving.server.status import describe_service, describe_work
@@ -77,6 +81,7 @@ class Ventilator:
         self._requests.setsockopt(zmq.MAXMSGSIZE, spec.security.max_message + FRAMING)
         if self._gate is not None:
             self._gate.guard(self._requests)
+        watch_peer(self._requests)
         bind_tcp(self._requests, spec.host, spec.port)
         self._workers = context.socket(zmq.ROUTER)
         self._workers.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -96,8 +101,10 @@ class Ventilator:
         )
         self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer))
         self._statistics = Statistics(time.monotonic())
-        self._open = OpenRequests(self._statistics, spec.max_queue_rows, spec.max_queue_bytes)
+        most = Size(spec.max_queue_rows, spec.max_queue_bytes, spec.max_reply_bytes)
+        self._open = OpenRequests(self._statistics, most, spec.max_client_share)
         self._reception = Reception(spec, self._statistics, self._open)
+        self._complaints = Complaints(logger)
         self._drain_until: Optional[float] = None  # while the supervisor waits for "drained"
 
     def run(self) -> None:
@@ -190,7 +197,7 @@ class Ventilator:
                 self._refuse(error, frames[0])
             except Exception as error:
                 # A bug; but one request must not be the end for all.
-                logger.exception("a bug in taking a request")
+                log_bug(logger, "a bug in taking a request", error)
                 self._own_up(request, self._reception.accepted > accepted, error)
 
     def _own_up(self, request: Optional[Request], is_accepted: bool, error: Exception) -> None:
@@ -204,8 +211,10 @@ class Ventilator:
 
     def _refuse(self, error: MalformedMessage, frame: zmq.Frame) -> None:
         self._statistics.count_error("malformed")
-        logger.warning("refused a request of client %r that can't be read", error.identity)
-        logger.debug("it can't be read because %s", error)  # which may quote a text
+        self._complaints.warn("refused a request from %s that can't be read" % peer_of(frame))
+        # An identity is all that it takes to listen to a client's replies, and the error may quote
+        # a text.
+        logger.debug("client %r's request can't be read because %s", error.identity, error)
         if error.identity is None or error.request_id is None:
             return
         if self._authority.may_use(error.identity, frame):
@@ -236,9 +245,8 @@ class Ventilator:
         if accepted is None:
             return
         # From here on the scheduler sees to it that the request ends.
-        rows, timeout = len(accepted.texts), request.timeout
-        deadline = None if timeout is None else accepted.accepted_at + timeout
-        self._schedule(work.Opened(accepted.handle, request.identity, rows, deadline))
+        deadline = self._reception.deadline_of(accepted)
+        self._schedule(work.Opened(accepted.handle, request.identity, accepted.rows, deadline))
         chunk = self._intake.start(accepted)
         if chunk is not None:
             self._add_chunk(chunk)
@@ -271,7 +279,7 @@ class Ventilator:
             if isinstance(chunk.error, InvalidText):
                 kind = chunk.error.kind
             else:
-                logger.error("can't tokenize a request", exc_info=chunk.error)
+                log_bug(logger, "can't tokenize a request", chunk.error)
             self._schedule(work.Rejected(chunk.handle, kind, str(chunk.error)))
             return
         rows = accepted.add(chunk)
@@ -282,6 +290,7 @@ class Ventilator:
             registered = accepted.registered(
                 spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length, now
             )
+            self._reception.settle(registered)
             multipart.send(self._sink, registered.frames())
         self._schedule(work.RowsReady(chunk.handle, rows))
 
@@ -303,8 +312,13 @@ class Ventilator:
         for frames in multipart.received(self._events):
             message = decode(multipart.contents(frames))
             assert isinstance(message, Gone)
-            if not self._reception.is_back(message.client, time.monotonic()):
-                self._schedule(work.ClientGone(message.client))
+            self._statistics.count_expired_replies(message.lost)
+            if not message.listens:
+                if not self._reception.is_back(message.client, time.monotonic()):
+                    self._schedule(work.ClientGone(message.client))
+                continue
+            for handle in self._open.of_client(message.client):
+                self._schedule(work.Rejected(handle, ErrorKind.OVERLOADED, UNREAD))
 
     def _schedule(self, event: work.Event) -> None:
         self._perform(self._scheduler.handle(event, time.monotonic()))

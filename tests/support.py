@@ -52,8 +52,13 @@ class RawClient:
     """A client's two sockets, for frames that no client would send."""
 
     def __init__(
-        self, server: BertServer, identity: Optional[bytes] = None, keys: Optional[Keys] = None
+        self,
+        server: BertServer,
+        identity: Optional[bytes] = None,
+        keys: Optional[Keys] = None,
+        receive_at_most: int = 1000,
     ) -> None:
+        """``receive_at_most``: messages that are read before somebody asks for them."""
         self.identity = identity or uuid.uuid4().hex.encode("ascii")
         if keys is not None and identity is None:
             self.identity = bound_identity(keys.public, self.identity)
@@ -64,6 +69,7 @@ class RawClient:
         self.sender.connect("tcp://127.0.0.1:%d" % server.spec.port)
         self.receiver = self._context.socket(zmq.SUB)
         as_client(self.receiver, keys)
+        self.receiver.setsockopt(zmq.RCVHWM, receive_at_most)
         self.receiver.setsockopt(zmq.SUBSCRIBE, self.identity)
         self.receiver.connect("tcp://127.0.0.1:%d" % server.spec.port_out)
 

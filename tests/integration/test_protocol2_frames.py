@@ -19,7 +19,8 @@ IDS = vocabulary()
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[BertServer]:
-    with running("-engine", "echo", "-max_seq_len", "12", "-max_queue_rows", "5000") as made:
+    flags = ["-max_seq_len", "12", "-max_queue_rows", "5000", "-max_client_share", "1"]
+    with running("-engine", "echo", *flags) as made:
         yield made
 
 

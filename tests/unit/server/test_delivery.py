@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from bert_serving.server import delivery as module
 from bert_serving.server.delivery import (
     COME_BACK_WITHIN,
+    EXCUSE_BYTES,
+    READ_WITHIN,
     WAIT_FOR_LISTENER,
     Action,
     Blocked,
@@ -18,8 +22,10 @@ from bert_serving.server.delivery import (
     Event,
     GoneAway,
     Post,
+    Reply,
     Send,
     Sent,
+    Stalled,
     Subscribed,
     Tick,
     Unsubscribed,
@@ -29,37 +35,63 @@ ANNA, BEN = b"anna", b"ben"
 
 
 class Publisher:
-    """The sink's socket: sends what it is told to unless the client's pipe is full."""
+    """The sink's socket: sends what it is told to unless the client's pipe is full.
 
-    def __init__(self) -> None:
-        self.delivery = Delivery()
+    A reply is its number, an excuse for it is a number below 0.
+    """
+
+    def __init__(self, most: int = 0, most_of_client: int = 0) -> None:
+        self.delivery = Delivery(lambda _, request_id: [b"-" + request_id], most, most_of_client)
         self.now = 0.0
         self.full: Dict[bytes, bool] = {}
         self.sent: List[Tuple[bytes, Any]] = []
         self.gone: List[Tuple[bytes, int]] = []
+        self.stalled: List[Tuple[bytes, int]] = []
 
     def handle(self, event: Event) -> None:
-        pending: List[Action] = self.delivery.handle(event, self.now)
+        self._follow(self.delivery.handle(event, self.now))
+        self.delivery.validate()
+
+    def _follow(self, pending: List[Action]) -> None:
         while pending:
             action = pending.pop(0)
             if isinstance(action, GoneAway):
                 self.gone.append((action.client, action.lost))
+            elif isinstance(action, Stalled):
+                self.stalled.append((action.client, action.lost))
             elif self.full.get(action.client):
-                pending += self.delivery.handle(Blocked(action.client, action.frames), self.now)
+                pending += self.delivery.handle(Blocked(action.client, action.reply), self.now)
             else:
-                self.sent.append((action.client, action.frames))
+                self.sent.append((action.client, action.reply.frames))
                 pending += self.delivery.handle(Sent(action.client), self.now)
 
-    def post(self, client: bytes, *replies: Any) -> None:
-        for reply in replies:
-            self.handle(Post(client, [reply]))
+    def take_one(self, client: bytes) -> None:
+        """Let a client take one reply from its pipe, if it listens and there is one."""
+        was_full, self.full[client] = self.full.get(client, False), False
+        for action in self.delivery.handle(Tick(), self.now):
+            if isinstance(action, Send) and action.client == client and not self.full[client]:
+                self.sent.append((client, action.reply.frames))
+                self.full[client] = was_full
+                self._follow(self.delivery.handle(Sent(client), self.now))
+            else:
+                self._follow([action])
+        self.full[client] = was_full
+
+    def post(self, client: bytes, *replies: int, size: int = 1000, request: int = 0) -> None:
+        """Replies to requests of their own numbers, or to one."""
+        for number in replies:
+            self.handle(Post(client, reply(number, size, request or number)))
 
     def tick(self, seconds: float = 0.0) -> None:
         self.now += seconds
         self.handle(Tick())
 
     def received(self, client: bytes) -> List[Any]:
-        return [frames[0] for name, frames in self.sent if name == client]
+        return [int(frames[0]) for name, frames in self.sent if name == client]
+
+
+def reply(number: int, size: int = 1000, request: int = 0) -> Reply:
+    return Reply(b"%d" % (request or number), [b"%d" % number], size)
 
 
 @pytest.fixture
@@ -110,7 +142,7 @@ def test_a_full_pipe_does_not_hold_up_others(publisher: Publisher) -> None:
     publisher.post(BEN, 2)
     publisher.tick()
     publisher.post(BEN, 3)
-    assert publisher.sent == [(BEN, [2]), (BEN, [3])]
+    assert publisher.sent == [(BEN, [b"2"]), (BEN, [b"3"])]
 
 
 def test_a_client_that_stopped_listening_is_gone_after_a_moment(publisher: Publisher) -> None:
@@ -215,34 +247,155 @@ def test_ticks_are_needed_only_while_time_matters(publisher: Publisher) -> None:
 
 def test_a_send_is_for_one_reply_at_a_time() -> None:
     """The next one is handed out when the first was sent, for it may have to wait."""
-    delivery = Delivery()
-    delivery.handle(Post(ANNA, [1]), 0.0)
-    delivery.handle(Post(ANNA, [2]), 0.0)
-    assert delivery.handle(Subscribed(ANNA), 0.0) == [Send(ANNA, [1])]
-    assert delivery.handle(Blocked(ANNA, [1]), 0.0) == []
-    assert delivery.handle(Tick(), 0.0) == [Send(ANNA, [1])]
-    assert delivery.handle(Sent(ANNA), 0.0) == [Send(ANNA, [2])]
+    delivery = Publisher().delivery
+    delivery.handle(Post(ANNA, reply(1)), 0.0)
+    delivery.handle(Post(ANNA, reply(2)), 0.0)
+    assert delivery.handle(Subscribed(ANNA), 0.0) == [Send(ANNA, reply(1))]
+    assert delivery.handle(Blocked(ANNA, reply(1)), 0.0) == []
+    assert delivery.handle(Tick(), 0.0) == [Send(ANNA, reply(1))]
+    assert delivery.handle(Sent(ANNA), 0.0) == [Send(ANNA, reply(2))]
     assert delivery.handle(Sent(ANNA), 0.0) == []
+
+
+# --------------------------------------------------------------------------------- bounds
+
+
+def blocked(publisher: Publisher, client: bytes = ANNA) -> Publisher:
+    """With a client that listens and takes nothing."""
+    publisher.handle(Subscribed(client))
+    publisher.full[client] = True
+    return publisher
+
+
+def unblock(publisher: Publisher, client: bytes = ANNA) -> None:
+    publisher.full[client] = False
+    publisher.tick()
+
+
+def test_a_client_above_its_bound_gets_excuses_in_the_end() -> None:
+    publisher = blocked(Publisher(most_of_client=2500))
+    publisher.post(ANNA, 1, 2, 3, 4)
+    assert publisher.stalled == [(ANNA, 1), (ANNA, 1)]
+    assert publisher.delivery.waiting_bytes == 2000 + 2 * EXCUSE_BYTES
+    unblock(publisher)
+    assert publisher.received(ANNA) == [1, 2, -3, -4]
+    publisher.post(ANNA, 5)
+    assert publisher.received(ANNA) == [1, 2, -3, -4, 5]
+
+
+def test_one_reply_may_wait_however_large_it_is() -> None:
+    publisher = blocked(Publisher(most_of_client=2500))
+    publisher.post(ANNA, 1, size=10**9)
+    publisher.post(ANNA, 2)
+    unblock(publisher)
+    assert publisher.received(ANNA) == [1, -2]
+
+
+def test_of_a_stream_there_is_one_excuse() -> None:
+    publisher = blocked(Publisher(most_of_client=2500))
+    publisher.post(ANNA, 1, 2, 3, 4, request=7)
+    assert publisher.stalled == [(ANNA, 1)]
+    unblock(publisher)
+    assert publisher.received(ANNA) == [1, 2, -7]
+
+
+def test_above_the_bound_of_all_who_has_most_loses_it() -> None:
+    publisher = blocked(blocked(Publisher(most=10_000)), BEN)
+    publisher.post(BEN, 1, 2)
+    publisher.post(ANNA, 3, 4, 5, size=2000)
+    publisher.post(BEN, 6, size=3000)
+    assert publisher.stalled == [(ANNA, 3)]
+    for client in (ANNA, BEN):
+        unblock(publisher, client)
+    assert publisher.received(BEN) == [1, 2, 6]
+    assert publisher.received(ANNA) == [-3, -4, -5]
+
+
+def test_who_takes_nothing_for_too_long_loses_what_waits(publisher: Publisher) -> None:
+    blocked(publisher)
+    publisher.post(ANNA, 1, 2)
+    publisher.tick(READ_WITHIN - 1)
+    assert publisher.stalled == []
+    publisher.tick(1)
+    assert publisher.stalled == [(ANNA, 2)]
+    publisher.tick(1)
+    publisher.post(ANNA, 3)
+    assert publisher.stalled == [(ANNA, 2), (ANNA, 1)], "nothing is kept for it any more"
+    assert publisher.delivery.waiting_bytes == 3 * EXCUSE_BYTES
+    unblock(publisher)
+    publisher.post(ANNA, 4)
+    assert publisher.received(ANNA) == [-1, -2, -3, 4]
+
+
+def test_who_takes_something_now_and_then_loses_nothing(publisher: Publisher) -> None:
+    blocked(publisher)
+    publisher.post(ANNA, *range(1, 7))
+    for number in range(1, 6):
+        publisher.tick(READ_WITHIN - 1)
+        publisher.take_one(ANNA)
+        assert publisher.received(ANNA) == list(range(1, number + 1))
+    assert publisher.stalled == []
+
+
+def test_large_replies_have_the_time_that_a_slow_connection_takes(publisher: Publisher) -> None:
+    delivery = publisher.delivery
+    delivery.handle(Subscribed(ANNA), 0.0)
+    delivery.handle(Blocked(ANNA, reply(1), in_pipe=10**9), 0.0)
+    assert delivery.handle(Tick(), READ_WITHIN) == [Send(ANNA, reply(1))]
+
+
+def test_a_new_connection_has_its_own_time(publisher: Publisher) -> None:
+    blocked(publisher)
+    publisher.post(ANNA, 1)
+    publisher.tick(READ_WITHIN)
+    publisher.full[ANNA] = False
+    publisher.handle(Subscribed(ANNA))
+    publisher.post(ANNA, 2)
+    assert publisher.received(ANNA) == [-1, 2]
+
+
+def test_what_waits_keeps_no_batch_of_others(publisher: Publisher) -> None:
+    batch = np.zeros((100, 8), np.float32)
+    part, most = batch[3:5], batch[:90]
+    for number, array in enumerate((part, most), 1):
+        publisher.handle(Post(ANNA, Reply(b"%d" % number, [b"", array.data.cast("B")], 64)))
+    publisher.handle(Subscribed(ANNA))
+    first, second = [frames[1] for _, frames in publisher.sent]
+    assert first == bytes(part)
+    assert isinstance(first, bytes), "a copy"
+    assert isinstance(second, memoryview), "nothing is copied that is most of it"
+
+
+def test_excuses_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_EXCUSES", 3)
+    publisher = blocked(Publisher(most_of_client=1000))
+    publisher.post(ANNA, *range(1, 10))
+    unblock(publisher)
+    assert publisher.received(ANNA) == [1, -7, -8, -9]
 
 
 CLIENTS = st.sampled_from([ANNA, BEN])
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Whatever happens, each reply is sent once and in order, waits, or is lost with its client."""
+    """Whatever happens, each reply is sent once and in order, or an excuse for it; or it waits, or
+    is lost with its client. What waits stays within its bounds.
+    """
+
+    MOST, MOST_OF_CLIENT, LARGEST = 9000, 5000, 4000
 
     def __init__(self) -> None:
         super().__init__()
-        self.publisher = Publisher()
+        self.publisher = Publisher(self.MOST, self.MOST_OF_CLIENT)
         self.posted: Dict[bytes, List[int]] = {ANNA: [], BEN: []}
         self.listeners: Dict[bytes, int] = {ANNA: 0, BEN: 0}
         self.count = 0
 
-    @rule(client=CLIENTS)
-    def post(self, client: bytes) -> None:
+    @rule(client=CLIENTS, size=st.integers(1, LARGEST))
+    def post(self, client: bytes, size: int) -> None:
         self.count += 1
         self.posted[client].append(self.count)
-        self.publisher.post(client, self.count)
+        self.publisher.post(client, self.count, size=size)
 
     @rule(client=CLIENTS)
     def subscribe(self, client: bytes) -> None:
@@ -259,14 +412,18 @@ class Interleavings(RuleBasedStateMachine):
     def fill(self, client: bytes, full: bool) -> None:
         self.publisher.full[client] = full
 
-    @rule(seconds=st.sampled_from([0.0, 0.02, 1.0, COME_BACK_WITHIN, WAIT_FOR_LISTENER]))
+    @rule(client=CLIENTS)
+    def take_one(self, client: bytes) -> None:
+        self.publisher.take_one(client)
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, COME_BACK_WITHIN, WAIT_FOR_LISTENER, READ_WITHIN]))
     def tick(self, seconds: float) -> None:
         self.publisher.tick(seconds)
 
     @invariant()
     def nothing_is_sent_twice_or_out_of_order(self) -> None:
         for client, posted in self.posted.items():
-            received = self.publisher.received(client)
+            received = list(map(abs, self.publisher.received(client)))
             assert received == sorted(set(received))
             assert set(received) <= set(posted)
 
@@ -275,6 +432,17 @@ class Interleavings(RuleBasedStateMachine):
         lost = sum(count for _, count in self.publisher.gone)
         sent = len(self.publisher.sent)
         assert sent + lost + self.publisher.delivery.waiting_replies == self.count
+
+    @invariant()
+    def an_excuse_is_for_what_was_thrown_away(self) -> None:
+        lost = sum(count for _, count in self.publisher.stalled)
+        assert sum(int(frames[0]) < 0 for _, frames in self.publisher.sent) <= lost
+
+    @invariant()
+    def what_waits_is_within_its_bounds(self) -> None:
+        # Excuses come on top, and so does what a blocked client had taken up for sending.
+        excuses = EXCUSE_BYTES * self.count
+        assert self.publisher.delivery.waiting_bytes <= self.MOST + self.LARGEST + excuses
 
     @invariant()
     def nothing_waits_for_a_listener_whose_pipe_has_room(self) -> None:

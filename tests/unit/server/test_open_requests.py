@@ -1,42 +1,56 @@
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bert_serving.client.frames import encode_texts
 from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.intake import Accepted
 from bert_serving.server.open_requests import LONGEST_WAIT, SHORTEST_WAIT, OpenRequests, Refusal
 from bert_serving.server.pooling import Pooling
+from bert_serving.server.sizes import Size
 from bert_serving.server.stats import Statistics
+
+ME, YOU = b"me", b"you"
 
 
 def accepted(
-    handle: int, texts: int = 1, request_id: Optional[int] = None, pooling: Optional[Pooling] = None
+    handle: int,
+    texts: int = 1,
+    request_id: Optional[int] = None,
+    pooling: Optional[Pooling] = None,
+    client: bytes = ME,
 ) -> Accepted:
     words = ["text"] * texts
     number = handle if request_id is None else request_id
-    request = Request(b"me", encode_texts(words), number, texts)
+    request = Request(client, encode_texts(words), number, texts)
     return Accepted(handle, request, words, False, pooling, False, False, now=10.0)
 
 
-def make(max_rows: int = 0, max_bytes: int = 0) -> OpenRequests:
-    return OpenRequests(Statistics(0.0), max_rows, max_bytes)
+def make(rows: int = 0, memory: int = 0, reply: int = 0, share: float = 1.0) -> OpenRequests:
+    return OpenRequests(Statistics(0.0), Size(rows, memory, reply), share)
 
 
-def refused(requests: OpenRequests, *size: Any) -> Refusal:
+def add(
+    requests: OpenRequests, handle: int, size: Size, client: bytes = ME, **options: Any
+) -> Accepted:
+    one = accepted(handle, size.rows, client=client, **options)
+    requests.add(one, size)
+    return one
+
+
+def refused(requests: OpenRequests, size: Size, rate: float = 1.0, client: bytes = ME) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        requests.check(*size)
+        requests.check(client, size, rate)
     return caught.value
 
 
 def test_requests_are_found_until_they_end() -> None:
     requests = make()
-    first = accepted(1, request_id=7)
-    requests.add(first)
+    first = add(requests, 1, Size(1, 0), request_id=7)
     assert requests.get(1) is first
     assert 1 in requests
     assert requests.find(b"me", 7) == 1
@@ -49,8 +63,8 @@ def test_requests_are_found_until_they_end() -> None:
 
 def test_a_client_may_use_a_number_again() -> None:
     requests = make()
-    requests.add(accepted(1, request_id=7))
-    requests.add(accepted(2, request_id=7))
+    add(requests, 1, Size(1, 0), request_id=7)
+    add(requests, 2, Size(1, 0), request_id=7)
     assert requests.find(b"me", 7) == 2
     requests.pop(1)
     assert requests.find(b"me", 7) == 2
@@ -59,68 +73,167 @@ def test_a_client_may_use_a_number_again() -> None:
 
 
 def test_rows_above_the_bound_are_refused_until_there_is_place() -> None:
-    requests = make(max_rows=10)
-    requests.add(accepted(1, 8))
-    requests.check(2, 0, 100.0)
-    refusal = refused(requests, 3, 0, 100.0)
+    requests = make(rows=10)
+    add(requests, 1, Size(8, 0), YOU)
+    requests.check(ME, Size(2, 0), 100.0)
+    refusal = refused(requests, Size(3, 0), 100.0)
     assert refusal.kind == ErrorKind.OVERLOADED
     assert "8 of at most 10 texts are waiting" in str(refusal)
     assert refusal.retry_after == pytest.approx(0.11)
     requests.pop(1)
-    requests.check(10, 0, 100.0)
+    requests.check(ME, Size(10, 0), 100.0)
 
 
-def test_bytes_above_the_bound_are_refused() -> None:
-    requests = make(max_bytes=100)
-    requests.add(accepted(1, 8))
-    assert refused(requests, 1, 60, 1.0).kind == ErrorKind.OVERLOADED
-    requests.check(1, 20, 1.0)
+@pytest.mark.parametrize("which", ["memory", "reply"])
+def test_bytes_above_the_bound_are_refused(which: str) -> None:
+    requests = make(**{which: 100})
+    add(requests, 1, Size(8, 0)._replace(**{which: 50}))
+    assert refused(requests, Size(1, 0)._replace(**{which: 60})).kind == ErrorKind.OVERLOADED
+    requests.check(ME, Size(1, 0)._replace(**{which: 20}), 1.0)
 
 
 def test_what_would_never_find_a_place_is_a_bad_request() -> None:
-    refusal = refused(make(max_rows=10), 11, 0, 1.0)
+    refusal = refused(make(rows=10), Size(11, 0))
     assert refusal.kind == ErrorKind.BAD_REQUEST
     assert refusal.retry_after is None
     assert "the request has 11 texts, but the server takes 10" in str(refusal)
     assert "-max_queue_rows" in str(refusal)
-    assert "-max_queue_mb" in str(refused(make(max_bytes=10), 1, 11, 1.0))
+    assert "-max_queue_mb" in str(refused(make(memory=10), Size(1, 11)))
+    assert "-max_reply_mb" in str(refused(make(reply=10), Size(1, 1, 11)))
+
+
+def test_one_client_may_take_its_share() -> None:
+    requests = make(rows=100, share=0.5)
+    add(requests, 1, Size(40, 0))
+    refusal = refused(requests, Size(20, 0), 10.0)
+    assert refusal.kind == ErrorKind.OVERLOADED
+    assert "this client's own requests have 40 of at most 50 texts" in str(refusal)
+    assert refusal.retry_after == pytest.approx(6.0)
+    requests.check(YOU, Size(50, 0), 10.0)
+    add(requests, 2, Size(50, 0), YOU)
+    assert "90 of at most 100" in str(refused(requests, Size(11, 0), client=b"third"))
+    assert refused(requests, Size(51, 0)).kind == ErrorKind.BAD_REQUEST
+
+
+def test_a_share_is_never_nothing() -> None:
+    make(rows=1, share=0.1).check(ME, Size(1, 0), 1.0)
+
+
+def test_a_client_that_has_nothing_open_takes_no_memory() -> None:
+    requests = make()
+    for handle in (1, 2):
+        add(requests, handle, Size(1, 5, 7), request_id=handle)
+    assert requests.of_client(ME) == [1, 2]
+    assert requests.of_client(YOU) == []
+    for handle in (1, 2):
+        requests.pop(handle)
+    assert requests._taken_by == {}
+
+
+def test_a_request_may_turn_out_smaller_or_larger() -> None:
+    requests = make(memory=100, reply=100)
+    add(requests, 1, Size(1, 20, 90))
+    requests.settle(1, 200, 30)
+    assert requests.taken == requests.taken_by(ME) == Size(1, 200, 30)
+    assert refused(requests, Size(1, 1, 1)).kind == ErrorKind.OVERLOADED
+    requests.pop(1)
+    assert requests.taken == Size(0, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("rate", "seconds"), [(0.0, LONGEST_WAIT), (1e9, SHORTEST_WAIT), (20.0, 5.0)]
 )
 def test_the_hint_follows_the_rate(rate: float, seconds: float) -> None:
-    requests = make(max_rows=100)
-    requests.add(accepted(1, 99))
-    assert refused(requests, 2, 0, rate).retry_after == pytest.approx(seconds, rel=0.02)
+    requests = make(rows=100)
+    add(requests, 1, Size(99, 0))
+    refusal = refused(requests, Size(2, 0), rate)
+    assert refusal.retry_after == pytest.approx(seconds, rel=0.02)
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=30))
-def test_the_books_are_kept(steps: Any) -> None:
-    requests = make(max_rows=20)
-    inside: List[int] = []
-    sizes = {}
-    for handle, (rows, is_end) in enumerate(steps, 1):
-        if is_end and inside:
-            requests.pop(inside.pop(0))
-        fits = sum(sizes[one] for one in inside) + rows <= 20
-        if fits:
-            requests.check(rows, 0, 1.0)
-            requests.add(accepted(handle, rows))
-            inside.append(handle)
-            sizes[handle] = rows
-        else:
-            refused(requests, rows, 0, 1.0)
-        assert requests.rows == sum(sizes[one] for one in inside) <= 20
-        assert len(requests) == len(inside)
+MOST, SHARE = Size(20, 2000, 500), 0.5
+
+
+class Books(RuleBasedStateMachine):
+    """Whatever comes and goes: the bounds hold, and what is refused wouldn't fit. Requests that
+    turn out larger than they were taken for are above the bounds by no more than that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests = make(*MOST, share=SHARE)
+        self.inside: Dict[int, Tuple[bytes, Size]] = {}
+        self.handle = 0
+        self.grown = 0
+
+    def total(self, client: Optional[bytes] = None) -> Size:
+        sizes = [size for one, size in self.inside.values() if client in (None, one)]
+        return Size(*map(sum, zip(*sizes))) if sizes else Size(0, 0, 0)
+
+    def fits(self, client: bytes, size: Size) -> bool:
+        of_all = all(a + b <= most for a, b, most in zip(self.total(), size, MOST))
+        own = self.total(client)
+        return of_all and all(a + b <= most * SHARE for a, b, most in zip(own, size, MOST))
+
+    @rule(
+        client=st.sampled_from([b"a", b"b", b"c"]),
+        rows=st.integers(1, 12),
+        memory=st.integers(1, 1200),
+        reply=st.integers(0, 300),
+    )
+    def come(self, client: bytes, rows: int, memory: int, reply: int) -> None:
+        size = Size(rows, memory, reply)
+        if not self.fits(client, size):
+            refused(self.requests, size, client=client)
+            return
+        self.requests.check(client, size, 1.0)
+        self.handle += 1
+        add(self.requests, self.handle, size, client)
+        self.inside[self.handle] = client, size
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data())
+    def end(self, data: Any) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.inside)))
+        self.requests.pop(handle)
+        del self.inside[handle]
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data(), memory=st.integers(0, 1500), share=st.floats(0, 1))
+    def settle(self, data: Any, memory: int, share: float) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.inside)))
+        client, size = self.inside[handle]
+        self.grown += max(0, memory - size.memory)
+        self.inside[handle] = client, Size(size.rows, memory, int(size.reply * share))
+        self.requests.settle(handle, *self.inside[handle][1][1:])
+
+    @invariant()
+    def the_books_are_kept(self) -> None:
+        assert self.requests.taken == self.total()
+        assert len(self.requests) == len(self.inside)
+        most = MOST._replace(memory=MOST.memory + self.grown)
+        assert all(taken <= bound for taken, bound in zip(self.requests.taken, most))
+        for client in (b"a", b"b", b"c"):
+            own = self.requests.taken_by(client)
+            assert own == self.total(client)
+            assert own.rows <= MOST.rows * SHARE
+            assert own.reply <= MOST.reply * SHARE
+
+    def teardown(self) -> None:
+        for handle in self.inside:
+            self.requests.pop(handle)
+        assert self.requests.taken == Size(0, 0, 0)
+        assert self.requests._taken_by == {}
+
+
+TestBooks = Books.TestCase
 
 
 def test_stages_are_counted_once_a_request() -> None:
     statistics = Statistics(0.0)
-    requests = OpenRequests(statistics, 0, 0)
+    requests = OpenRequests(statistics, Size(0, 0))
     pooling = Pooling("CLS_TOKEN", (1,), False)
-    requests.add(accepted(1))
-    requests.add(accepted(2, pooling=pooling))
+    add(requests, 1, Size(1, 0))
+    add(requests, 2, Size(1, 0), pooling=pooling)
     assert requests.note_sent([1], 11.0) == {}
     assert requests.note_sent([1, 2], 13.0) == {2: pooling}
     requests.note_completed(requests.pop(1), 14.0)

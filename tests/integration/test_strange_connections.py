@@ -1,0 +1,121 @@
+"""Connections that say nothing, stop halfway or say nonsense: others are served, no file stays."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from random import Random
+from typing import Any, Callable, Dict, List
+
+import psutil
+import pytest
+from support import PATIENCE, client_of, running
+
+from bert_serving.server import BertServer
+
+#: How a ZeroMQ connection begins: version 3.1, no security; then a READY command of a socket.
+GREETING = b"\xff" + b"\0" * 7 + b"\1\x7f" + b"\3\1" + b"NULL" + b"\0" * 48
+CONNECTIONS = 1000
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> None:
+    """Poll a condition that no event announces."""
+    deadline = time.monotonic() + PATIENCE
+    tick = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain for " + what
+        tick.wait(0.02)
+
+
+def descriptors() -> Dict[str, int]:
+    """How many files the processes with public ports have open."""
+    return {
+        child.cmdline()[-1]: child.num_fds()
+        for child in psutil.Process().children(recursive=True)
+        if child.cmdline()[-1] in ("ventilator", "sink")
+    }
+
+
+def connect(stack: ExitStack, server: BertServer, count: int) -> List[socket.socket]:
+    """Connections to both ports in turn; those that the server closes are closed in the end."""
+    ports = (server.spec.port, server.spec.port_out)
+    made = []
+    for number in range(count):
+        one = socket.create_connection(("127.0.0.1", ports[number % 2]), timeout=PATIENCE)
+        made.append(stack.enter_context(one))
+    return made
+
+
+def nothing(random: Random, number: int) -> bytes:
+    return b""
+
+
+def half_a_greeting(random: Random, number: int) -> bytes:
+    return GREETING[: random.randrange(1, len(GREETING))]
+
+
+def greeting_and_silence(random: Random, number: int) -> bytes:
+    return GREETING
+
+
+def greeting_and_garbage(random: Random, number: int) -> bytes:
+    return GREETING + bytes(random.randrange(256) for _ in range(random.randrange(1, 200)))
+
+
+def half_a_frame(random: Random, number: int) -> bytes:
+    """Of a message whose length is said and which doesn't come."""
+    kind = b"SUB" if number % 2 else b"PUSH"
+    ready = b"\5READY\x0bSocket-Type\0\0\0" + bytes([len(kind)]) + kind
+    return GREETING + b"\4" + bytes([len(ready)]) + ready + b"\0\xff" + b"x" * 100
+
+
+def garbage(random: Random, number: int) -> bytes:
+    return bytes(random.randrange(256) for _ in range(random.randrange(1, 300)))
+
+
+def http(random: Random, number: int) -> bytes:
+    return b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{"
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        nothing,
+        half_a_greeting,
+        greeting_and_silence,
+        greeting_and_garbage,
+        half_a_frame,
+        garbage,
+        http,
+    ],
+    ids=lambda says: says.__name__,
+)
+def test_others_are_served_and_nothing_is_left(says: Callable[[Random, int], bytes]) -> None:
+    random = Random(1)
+    with running("-engine", "echo") as server:
+        with client_of(server) as client:
+            client.encode(["before"])
+        # The client's own connections are closed at leisure.
+        wait_for(lambda: client_count(server) == 0, "the client's connections to close")
+        before = descriptors()
+        with ExitStack() as stack:
+            for number, one in enumerate(connect(stack, server, CONNECTIONS)):
+                one.sendall(says(random, number))
+            with client_of(server) as client:
+                for number in range(20):
+                    assert client.encode(["during %d" % number]).shape == (1, 768)
+        wait_for(lambda: descriptors() == before, "the descriptors to be freed")
+        with client_of(server) as client:
+            assert client.encode(["after"]).shape == (1, 768)
+
+
+def client_count(server: BertServer) -> int:
+    """Connections to the public ports that are established."""
+    ports = (server.spec.port, server.spec.port_out)
+    found = 0
+    for child in psutil.Process().children(recursive=True):
+        for one in child.net_connections("tcp"):
+            found += one.status == psutil.CONN_ESTABLISHED and one.laddr.port in ports
+    return found
