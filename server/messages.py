@@ -6,16 +6,19 @@ JSON in the others. Large arrays are raw bytes in frames of their own. Texts sto
 ventilator and vectors start at the workers::
 
     ventilator -> worker   Batch
-    worker -> ventilator   Ready, Done, Broken
-    worker -> sink         Part
-    ventilator -> sink     Registered, RequestFailed, Dropped, Info
-    sink -> ventilator     Gone
+    worker -> ventilator   Ready
+    worker -> sink         Part, Broken
+    ventilator -> sink     Registered, RowLost, RequestFailed, Dropped, Info
+    sink -> ventilator     Done, Broken, Gone
+
+What became of a batch goes by the sink, so that the ventilator takes nothing for computed that the
+sink doesn't have.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -44,14 +47,15 @@ __all__ = [
     "Registered",
     "ReplyPlan",
     "RequestFailed",
+    "RowLost",
     "decode",
 ]
 
 
 #: The first letter, and what stands behind it. Where arrays follow, they are aligned.
 BATCH = struct.Struct("=c?6xqq")  # alone, batch, rows; then the rows' provenance
-PART = struct.Struct("=c?6xq8sqqd")  # per token, rows, dtype, shape, began; then the same
-DONE = struct.Struct("=cq")  # batch
+PART = struct.Struct("=c?6xq8sqqdq")  # per token, rows, dtype, shape, began, batch; then the same
+DONE = struct.Struct("=c7x")  # then the batches
 REGISTERED = struct.Struct("=cq20sqq")  # handle, request id in digits, rows, padded length
 PLAN = struct.Struct("=??qdd")  # as ReplyPlan, but for the rows that were cut
 
@@ -87,11 +91,12 @@ class Part:
     vectors: np.ndarray
     per_token: bool
     began: float = 0.0  # when the batch was, by time.monotonic(), which processes here share
+    ends: int = 0  # the batch, if this is its last part
 
     def frames(self) -> List[Any]:
         vectors = self.vectors
         dtype, rows = dtype_name(vectors.dtype), len(self.handles)
-        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape, self.began)
+        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape, self.began, self.ends)
         provenance = provenance_bytes(self.handles, self.indices, self.lengths)
         return [head + provenance, buffer_of(vectors)]
 
@@ -109,23 +114,24 @@ class Ready:
 
 @dataclass(frozen=True)
 class Done:
-    """A batch's vectors are on their way to the sink."""
+    """The sink has all vectors of these batches, which ended in this order."""
 
-    batch_id: int
+    batch_ids: Tuple[int, ...]
 
     def frames(self) -> List[Any]:
-        return [DONE.pack(b"d", self.batch_id)]
+        return [DONE.pack(b"d") + np.array(self.batch_ids, np.int64).tobytes()]
 
 
 @dataclass(frozen=True)
 class Broken:
-    """The engine failed on a batch."""
+    """The engine failed on a batch; ``out_of_memory``: it had too little for one of this size."""
 
     batch_id: int
     message: str
+    out_of_memory: bool = False
 
     def frames(self) -> List[Any]:
-        return [json_frame(b"k", batch_id=self.batch_id, message=self.message)]
+        return [json_frame(b"k", **asdict(self))]
 
 
 class ReplyPlan(NamedTuple):
@@ -171,6 +177,18 @@ class Registered:
         while not frames[-1]:
             frames.pop()
         return frames
+
+
+@dataclass(frozen=True)
+class RowLost:
+    """A row of a request, which goes on, can't be computed."""
+
+    handle: int
+    index: int
+    message: str
+
+    def frames(self) -> List[Any]:
+        return [json_frame(b"l", **asdict(self))]
 
 
 @dataclass(frozen=True)
@@ -229,7 +247,7 @@ class Gone:
 
 
 Message = Union[
-    BatchMessage, Part, Ready, Done, Broken, Registered, RequestFailed, Dropped, Info, Gone
+    BatchMessage, Part, Ready, Done, Broken, Registered, RowLost, RequestFailed, Dropped, Info, Gone
 ]
 
 
@@ -248,12 +266,12 @@ def decode(frames: Sequence[Any]) -> Message:
             batch_id, *provenance(head, BATCH.size, rows), features, alone, poolings
         )
     if kind == b"p":
-        _, per_token, rows, dtype, *shape, began = PART.unpack_from(head)
+        _, per_token, rows, dtype, *shape, began, ends = PART.unpack_from(head)
         dtype = dtype.rstrip(b"\0").decode("ascii")
         vectors = np.frombuffer(frames[1], np.dtype(dtype)).reshape(shape)
-        return Part(*provenance(head, PART.size, rows), vectors, per_token, began)
+        return Part(*provenance(head, PART.size, rows), vectors, per_token, began, ends)
     if kind == b"d":
-        return Done(DONE.unpack(head)[1])
+        return Done(tuple(np.frombuffer(head, np.int64, offset=DONE.size).tolist()))
     if kind == b"r":
         return _registered(head, frames)
     if kind == b"g":
@@ -262,6 +280,8 @@ def decode(frames: Sequence[Any]) -> Message:
         return Ready(**values_of(head))
     if kind == b"k":
         return Broken(**values_of(head))
+    if kind == b"l":
+        return RowLost(**values_of(head))
     if kind == b"f":
         return RequestFailed(client=bytes(frames[1]), **values_of(head))
     if kind == b"x":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from itertools import islice
-from typing import Any, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
 
 import zmq
 
@@ -16,6 +16,8 @@ from bert_serving.server.addresses import bind_tcp
 from bert_serving.server.assembly import Assembly, Complete, Outcome
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
+    Broken,
+    Done,
     Dropped,
     Gone,
     Info,
@@ -23,6 +25,7 @@ from bert_serving.server.messages import (
     Part,
     Registered,
     RequestFailed,
+    RowLost,
     decode,
 )
 from bert_serving.server.spec import Endpoints, ServiceSpec
@@ -122,8 +125,12 @@ class Sink:
             self._perform(self._delivery.handle(event, time.monotonic()))
 
     def _read_results(self) -> None:
-        for frames in islice(multipart.received(self._results), BURST):
-            message = decode(multipart.contents(frames))
+        burst = islice(multipart.received(self._results), BURST)
+        messages = [decode(multipart.contents(frames)) for frames in burst]
+        # Before the replies are made: the workers' next batches wait for it.
+        for ending in endings(messages):
+            multipart.send(self._events, ending.frames())
+        for message in messages:
             for client, reply in self._replies(message):
                 self._perform(self._delivery.handle(delivery.Post(client, reply), time.monotonic()))
 
@@ -131,7 +138,9 @@ class Sink:
         if isinstance(message, Info):
             reply = info_frames(message.client, message.request_id, message.info)
             return [(message.client, reply)]
-        assert isinstance(message, (Part, Registered, RequestFailed, Dropped))
+        if isinstance(message, Broken):
+            return []
+        assert isinstance(message, (Part, Registered, RowLost, RequestFailed, Dropped))
         outcomes = self._assembly.handle(message, time.monotonic())
         return [(outcome.client, reply_frames(outcome)) for outcome in outcomes]
 
@@ -160,6 +169,21 @@ class Sink:
         if self._delivery.waiting_for_listeners == 0:
             self._link.report("flushed")
             self._flush_after = None
+
+
+def endings(messages: Sequence[Message]) -> Iterator[Union[Done, Broken]]:
+    """What the ventilator is to be told of batches, in the order in which they ended."""
+    done: List[int] = []
+    for message in messages:
+        if isinstance(message, Part) and message.ends:
+            done.append(message.ends)
+        elif isinstance(message, Broken):
+            if done:
+                yield Done(tuple(done))
+                done = []
+            yield message
+    if done:
+        yield Done(tuple(done))
 
 
 def reply_frames(outcome: Outcome) -> List[Any]:

@@ -94,6 +94,7 @@ class ServiceSpec:
     verbose: bool
     use_color: bool
     http: Optional[HttpSpec] = None
+    worker_timeout: float = 60.0  # seconds that a worker may take for a batch at least; 0: any
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

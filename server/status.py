@@ -64,5 +64,6 @@ def describe_work(
         num_open_request=len(requests),
         num_open_row=requests.rows,
         num_waiting_row=scheduler.waiting_rows,
+        token_budget=scheduler.limits.tokens,
         workers=statistics.workers(running),
     )

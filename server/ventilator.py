@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from itertools import islice
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import zmq
 
@@ -32,6 +32,7 @@ from bert_serving.server.messages import (
     Info,
     Ready,
     RequestFailed,
+    RowLost,
     decode,
 )
 from bert_serving.server.open_requests import OpenRequests, Refusal
@@ -82,7 +83,10 @@ class Ventilator:
         self._sink.setsockopt(zmq.LINGER, 1000)
         limits = BatchLimits(spec.max_batch_size, spec.token_budget, spec.padding_weight)
         self._scheduler = Scheduler(
-            limits, spec.priority_batch_size, split_tokens=spec.engine.split_tokens
+            limits,
+            spec.priority_batch_size,
+            split_tokens=spec.engine.split_tokens,
+            worker_timeout=spec.worker_timeout,
         )
         self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer))
         self._statistics = Statistics(time.monotonic())
@@ -100,6 +104,8 @@ class Ventilator:
         self._link.report("ready")
         while True:
             ready = dict(poller.poll(self._patience()))
+            if self._events in ready:
+                self._read_events()  # what a worker ended before it was lost
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
                     self._refuse_the_rest()
@@ -107,8 +113,6 @@ class Ventilator:
                 self._obey(command)
             if self._workers in ready:
                 self._read_workers()
-            if self._events in ready:
-                self._read_events()
             if self._intake.wake_up_fd in ready:
                 for chunk in self._intake.take():
                     self._add_chunk(chunk)
@@ -271,21 +275,32 @@ class Ventilator:
 
     def _read_workers(self) -> None:
         for name, *frames in multipart.received(self._workers):
-            worker = name.bytes
             message = decode(multipart.contents(frames))
-            if isinstance(message, Ready):
-                self._schedule(work.WorkerJoined(worker, message.credits, message.streams))
-            elif isinstance(message, Done):
-                self._statistics.count_done(worker.decode("ascii"))
-                self._schedule(work.WorkDone(worker, message.batch_id))
-            elif isinstance(message, Broken):
-                self._schedule(work.WorkFailed(worker, message.batch_id, message.message))
+            assert isinstance(message, Ready)
+            self._schedule(work.WorkerJoined(name.bytes, message.credits, message.streams))
 
     def _read_events(self) -> None:
         for frames in multipart.received(self._events):
             message = decode(multipart.contents(frames))
-            assert isinstance(message, Gone)
-            self._schedule(work.ClientGone(message.client))
+            if isinstance(message, Done):
+                for batch_id in message.batch_ids:
+                    self._end_batch(batch_id)
+            elif isinstance(message, Broken):
+                self._end_batch(message.batch_id, message)
+            else:
+                assert isinstance(message, Gone)
+                self._schedule(work.ClientGone(message.client))
+
+    def _end_batch(self, batch_id: int, broken: Optional[Broken] = None) -> None:
+        worker = self._scheduler.holder_of(batch_id)
+        if worker is None:
+            return  # it was given up with its worker
+        if broken is not None:
+            failed = work.WorkFailed(worker, batch_id, broken.message, broken.out_of_memory)
+            self._schedule(failed)
+            return
+        self._statistics.count_done(worker.decode("ascii"))
+        self._schedule(work.WorkDone(worker, batch_id))
 
     def _schedule(self, event: work.Event) -> None:
         self._perform(self._scheduler.handle(event, time.monotonic()))
@@ -298,6 +313,9 @@ class Ventilator:
                 # What follows comes last, for batches must leave in the order of their numbers.
                 pending.extend(self._dispatch(action))
                 continue
+            if isinstance(action, (work.Overdue, work.LimitsChanged, work.RowFailed)):
+                self._note_trouble(action)
+                continue
             accepted = self._open.pop(action.handle)
             if isinstance(action, work.Failed):
                 name = accepted.request.name
@@ -306,6 +324,22 @@ class Ventilator:
                 self._open.note_completed(accepted, time.monotonic())
             elif isinstance(action, work.Forgotten):
                 multipart.send(self._sink, Dropped(action.handle).frames())
+
+    def _note_trouble(
+        self, action: Union[work.Overdue, work.LimitsChanged, work.RowFailed]
+    ) -> None:
+        if isinstance(action, work.Overdue):
+            reason = "it has computed a batch for %.0f s" % action.seconds
+            self._link.report("hung", worker=action.worker.decode("ascii"), reason=reason)
+        elif isinstance(action, work.LimitsChanged):
+            logger.warning(
+                "batches count at most %d tokens from now on, of %d, for lack of memory",
+                action.limits.tokens,
+                self._spec.token_budget,
+            )
+        else:
+            lost = RowLost(action.handle, action.index, action.message)
+            multipart.send(self._sink, lost.frames())
 
     def _dispatch(self, action: work.Dispatch) -> List[work.Action]:
         """Send a batch; returns what is to be done if that fails."""
@@ -321,6 +355,6 @@ class Ventilator:
             multipart.send(self._workers, [action.worker] + message.frames())
         except zmq.ZMQError as error:
             # The connection is gone; the scheduler gives the rows to another worker.
-            lost = work.WorkerLost(action.worker, str(error))
+            lost = work.WorkerLost(action.worker, str(error), unsent=batch.batch_id)
             return self._scheduler.handle(lost, time.monotonic())
         return []
