@@ -20,7 +20,7 @@ _WORDS = re.compile(
             r"\bcannot allocate memory\b",  # ENOMEM
             r"\bis smaller than requested bytes\b",  # ONNX Runtime's arena that has a limit
             r"\bbad[_ ]alloc",  # C++
-            r"RESOURCE_EXHAUSTED",  # XLA
+            r"RESOURCE.EXHAUSTED",  # XLA, TensorFlow
             r"cudaErrorMemoryAllocation",
             r"\bALLOC_FAILED\b|_ALLOC_FAILED\b",  # cuBLAS, cuDNN
         )
