@@ -221,7 +221,10 @@ class Ventilator:
         # From here on the scheduler sees to it that the request ends.
         rows, timeout = len(accepted.texts), request.timeout
         deadline = None if timeout is None else accepted.accepted_at + timeout
-        self._schedule(work.Opened(accepted.handle, request.identity, rows, deadline))
+        options = accepted.options
+        self._schedule(
+            work.Opened(accepted.handle, request.identity, rows, deadline, options.partial)
+        )
         chunk = self._intake.start(accepted)
         if chunk is not None:
             self._add_chunk(chunk)

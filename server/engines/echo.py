@@ -51,6 +51,8 @@ class EchoEngine(Engine):
         self, features: Features, layers: Sequence[int], pooled: bool, is_alone: bool = True
     ) -> HiddenStates:
         assert not pooled, "it has no pooler"
+        if self._faults is not None:
+            self._faults.commit(features.tokens[0], features.rows)
         marks = _marks(features.tokens[0], features.positions)
         return HiddenStates(
             {layer: _spread((marks + layer + 1) % PRIME, self._dimension) for layer in layers}

@@ -90,6 +90,30 @@ def test_poison_among_others_texts(
             np.testing.assert_array_equal(vectors, expected(server.spec, requests[number]))
 
 
+@pytest.mark.parametrize("per_token", [False, True])
+def test_a_request_goes_on_without_what_fails_if_it_asks_for_that(
+    per_token: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = texts_of(0)
+    texts[ROW] += " ~"
+    asked: Dict[str, Any] = {"partial": True, "details": True}
+    if per_token:
+        asked.update(pooling_strategy="NONE", pooling_layer=-1)
+    with faulty_server(monkeypatch, "~=raise") as server, client_of(server) as client:
+        good = texts[:ROW] + ["other"] + texts[ROW + 1 :]
+        right = client.encode(good, **asked).embedding.copy()
+        right[ROW] = 0
+        response = client.encode(texts, **asked)
+        np.testing.assert_array_equal(response.embedding[:, : right.shape[1]], right)
+        assert list(response.failed) == [ROW]
+        assert "text %d can't be computed" % ROW in response.failed[ROW]
+        parts = list(client.encode(texts, stream=True, **asked))
+        assert sorted(row for rows, _ in parts for row in rows) == list(range(TEXTS))
+        for rows, part in parts:
+            np.testing.assert_array_equal(part.embedding[:, : right.shape[1]], right[rows])
+        assert [list(part.failed) for _, part in parts if part.failed] == [[ROW]]
+
+
 def test_batches_that_are_too_large_for_the_memory_are_halved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -28,6 +28,7 @@ from bert_serving.server.messages import (
     Ready,
     Registered,
     RequestFailed,
+    RowLost,
     decode,
 )
 from bert_serving.server.pooling import Pooling
@@ -566,6 +567,24 @@ def test_a_batch_that_fails_runs_again_and_then_fails_its_request(bench: Bench) 
         assert bench.status()["num_error"] == {"worker_failed": 1}
     assert (failed.handle, failed.request_id, failed.kind) == (1, 3, "worker_failed")
     assert "EngineError: no idea" in failed.message
+
+
+def test_a_partial_request_goes_on_without_a_row(bench: Bench) -> None:
+    with bench.running():
+        worker = bench.worker()
+        bench.request(["a", "b"], partial=True)
+        assert isinstance(bench.for_sink(), Registered)
+        for _ in range(2):
+            worker.send(Broken(worker.batch().batch_id, "boom"))
+        for _ in range(2):  # the first row by itself
+            batch = worker.batch()
+            assert batch.indices.tolist() == [0]
+            worker.send(Broken(batch.batch_id, "boom"))
+        worker.done(worker.batch())
+        message = "text 0 can't be computed: it failed 4 times, at last: boom"
+        assert bench.for_sink() == RowLost(1, 0, message)
+        while bench.status()["num_open_request"]:
+            pass  # the worker's word takes another way than the question
 
 
 # ------------------------------------------------------------------------------ the end
