@@ -42,13 +42,6 @@ class Crew:
         """How many batches each worker holds."""
         return {name: len(holder.running) for name, holder in self._holders.items()}
 
-    def holder_of(self, batch_id: int) -> Optional[bytes]:
-        """The worker that holds a batch; None if it was given up."""
-        for name, holder in self._holders.items():
-            if batch_id in holder.running:
-                return name
-        return None
-
     def join(self, worker: bytes, credits: int, streams: int) -> None:
         """A worker, that isn't there, has come."""
         self._holders[worker] = Holder(credits, streams, self._split_tokens)

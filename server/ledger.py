@@ -69,7 +69,9 @@ class Ledger:
 
     def expired(self, now: float) -> List[int]:
         """Requests whose deadline has passed, each told once; some may have ended."""
-        handles: List[int] = []
+        if not self._deadlines:
+            return []
+        handles = []
         while self._deadlines and self._deadlines[0][0] <= now:
             handles.append(heapq.heappop(self._deadlines)[1])
         return handles

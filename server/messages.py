@@ -27,6 +27,8 @@ from bert_serving.client.reply_frames import dtype_name
 from bert_serving.server.frame_parts import (
     buffer_of,
     json_frame,
+    name_bytes,
+    name_of,
     poolings_bytes,
     poolings_of,
     provenance,
@@ -52,10 +54,11 @@ __all__ = [
 ]
 
 
-#: The first letter, and what stands behind it. Where arrays follow, they are aligned.
-BATCH = struct.Struct("=c?6xqq")  # alone, batch, rows; then the rows' provenance
-PART = struct.Struct("=c?6xq8sqqdq")  # per token, rows, dtype, shape, began, batch; then the same
-DONE = struct.Struct("=c7x")  # then the batches
+#: What stands in frames of fixed places, mostly behind the first letter. Where arrays follow (the
+#: rows' provenance, behind BATCH and PART), they are aligned.
+BATCH = struct.Struct("=c?6xqq")  # alone, batch, rows
+PART = struct.Struct("=c?6xq8sqqdq32s")  # per token, rows, dtype, shape, began, batch, worker
+DONE = struct.Struct("=q32s")  # batch, worker
 REGISTERED = struct.Struct("=cq20sqq")  # handle, request id in digits, rows, padded length
 PLAN = struct.Struct("=??qdd")  # as ReplyPlan, but for the rows that were cut
 
@@ -92,11 +95,13 @@ class Part:
     per_token: bool
     began: float = 0.0  # when the batch was, by time.monotonic(), which processes here share
     ends: int = 0  # the batch, if this is its last part
+    worker: str = ""  # whose it is, then
 
     def frames(self) -> List[Any]:
         vectors = self.vectors
         dtype, rows = dtype_name(vectors.dtype), len(self.handles)
-        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape, self.began, self.ends)
+        end = (self.ends, name_bytes(self.worker))
+        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape, self.began, *end)
         provenance = provenance_bytes(self.handles, self.indices, self.lengths)
         return [head + provenance, buffer_of(vectors)]
 
@@ -114,18 +119,19 @@ class Ready:
 
 @dataclass(frozen=True)
 class Done:
-    """The sink has all vectors of these batches, which ended in this order."""
+    """The sink has all vectors of these batches, which stand with their workers, as they ended."""
 
-    batch_ids: Tuple[int, ...]
+    batches: Tuple[Tuple[int, str], ...]
 
     def frames(self) -> List[Any]:
-        return [DONE.pack(b"d") + np.array(self.batch_ids, np.int64).tobytes()]
+        return [b"d" + b"".join(DONE.pack(one, name_bytes(name)) for one, name in self.batches)]
 
 
 @dataclass(frozen=True)
 class Broken:
     """The engine failed on a batch; ``out_of_memory``: it had too little for one of this size."""
 
+    worker: str
     batch_id: int
     message: str
     out_of_memory: bool = False
@@ -266,12 +272,13 @@ def decode(frames: Sequence[Any]) -> Message:
             batch_id, *provenance(head, BATCH.size, rows), features, alone, poolings
         )
     if kind == b"p":
-        _, per_token, rows, dtype, *shape, began, ends = PART.unpack_from(head)
+        _, per_token, rows, dtype, *shape, began, ends, worker = PART.unpack_from(head)
         dtype = dtype.rstrip(b"\0").decode("ascii")
         vectors = np.frombuffer(frames[1], np.dtype(dtype)).reshape(shape)
-        return Part(*provenance(head, PART.size, rows), vectors, per_token, began, ends)
+        rows_of = provenance(head, PART.size, rows)
+        return Part(*rows_of, vectors, per_token, began, ends, name_of(worker))
     if kind == b"d":
-        return Done(tuple(np.frombuffer(head, np.int64, offset=DONE.size).tolist()))
+        return Done(tuple((one, name_of(name)) for one, name in DONE.iter_unpack(head[1:])))
     if kind == b"r":
         return _registered(head, frames)
     if kind == b"g":

@@ -81,6 +81,7 @@ class Scheduler:
         Workers' streams share what waits if each gets ``split_tokens`` tokens at least. A batch
         may take ``worker_timeout`` seconds at least; 0: as long as it likes.
         """
+        self.limits = limits  # the present ones of a batch
         self._budget = Budget(limits)
         self._requests = Ledger()
         self._crew = Crew(ahead, split_tokens, worker_timeout)
@@ -101,11 +102,6 @@ class Scheduler:
         }
 
     @property
-    def limits(self) -> BatchLimits:
-        """The present ones of a batch."""
-        return self._budget.limits
-
-    @property
     def open_requests(self) -> int:
         """How many requests are not computed completely."""
         return len(self._requests)
@@ -123,10 +119,6 @@ class Scheduler:
     def running(self) -> Dict[bytes, int]:
         """How many batches each worker holds."""
         return self._crew.running()
-
-    def holder_of(self, batch_id: int) -> Optional[bytes]:
-        """The worker that holds a batch; None if it was given up."""
-        return self._crew.holder_of(batch_id)
 
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
@@ -288,7 +280,7 @@ class Scheduler:
         return [row for row in batch.rows if row.request in self._requests]
 
     def _change_limits(self) -> List[Action]:
-        self._line.limits = self.limits
+        self.limits = self._line.limits = self._budget.limits
         return [LimitsChanged(self.limits)]
 
     # ------------------------------------------------------------------------------ dispatch

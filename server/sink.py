@@ -173,10 +173,10 @@ class Sink:
 
 def endings(messages: Sequence[Message]) -> Iterator[Union[Done, Broken]]:
     """What the ventilator is to be told of batches, in the order in which they ended."""
-    done: List[int] = []
+    done: List[Tuple[int, str]] = []
     for message in messages:
         if isinstance(message, Part) and message.ends:
-            done.append(message.ends)
+            done.append((message.ends, message.worker))
         elif isinstance(message, Broken):
             if done:
                 yield Done(tuple(done))

@@ -286,24 +286,15 @@ class Ventilator:
         for frames in multipart.received(self._events):
             message = decode(multipart.contents(frames))
             if isinstance(message, Done):
-                for batch_id in message.batch_ids:
-                    self._end_batch(batch_id)
+                for batch_id, worker in message.batches:
+                    self._statistics.count_done(worker)
+                    self._schedule(work.WorkDone(worker.encode("ascii"), batch_id))
             elif isinstance(message, Broken):
-                self._end_batch(message.batch_id, message)
+                failed = (message.batch_id, message.message, message.out_of_memory)
+                self._schedule(work.WorkFailed(message.worker.encode("ascii"), *failed))
             else:
                 assert isinstance(message, Gone)
                 self._schedule(work.ClientGone(message.client))
-
-    def _end_batch(self, batch_id: int, broken: Optional[Broken] = None) -> None:
-        worker = self._scheduler.holder_of(batch_id)
-        if worker is None:
-            return  # it was given up with its worker
-        if broken is not None:
-            failed = work.WorkFailed(worker, batch_id, broken.message, broken.out_of_memory)
-            self._schedule(failed)
-            return
-        self._statistics.count_done(worker.decode("ascii"))
-        self._schedule(work.WorkDone(worker, batch_id))
 
     def _schedule(self, event: work.Event) -> None:
         self._perform(self._scheduler.handle(event, time.monotonic()))
@@ -335,11 +326,8 @@ class Ventilator:
             reason = "it has computed a batch for %.0f s" % action.seconds
             self._link.report("hung", worker=action.worker.decode("ascii"), reason=reason)
         elif isinstance(action, work.LimitsChanged):
-            logger.warning(
-                "batches count at most %d tokens from now on, of %d, for lack of memory",
-                action.limits.tokens,
-                self._spec.token_budget,
-            )
+            tokens = action.limits.tokens
+            logger.warning("for lack of memory, batches count at most %d tokens for now", tokens)
         else:
             lost = RowLost(action.handle, action.index, action.message)
             multipart.send(self._sink, lost.frames())

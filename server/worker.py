@@ -38,6 +38,7 @@ class Worker:
         self, context: zmq.Context, spec: ServiceSpec, endpoints: Endpoints, link: Link, name: str
     ) -> None:
         self._spec = spec
+        self._name = name
         self._link = link
         self._ventilator = context.socket(zmq.DEALER)
         self._ventilator.setsockopt(zmq.IDENTITY, name.encode("ascii"))
@@ -94,14 +95,14 @@ class Worker:
         except Exception as error:
             logger.exception("batch %d failed", batch.batch_id)
             message = "%s: %s" % (type(error).__name__, error)
-            return Broken(batch.batch_id, message, is_out_of_memory(error))
+            return Broken(self._name, batch.batch_id, message, is_out_of_memory(error))
         logger.debug(
             "batch %d: %d rows, %d tokens",
             batch.batch_id,
             len(batch.lengths),
             batch.features.shape[1],
         )
-        parts[-1] = replace(parts[-1], ends=batch.batch_id)
+        parts[-1] = replace(parts[-1], ends=batch.batch_id, worker=self._name)
         return parts
 
     def _hand_over(self) -> None:

@@ -97,19 +97,23 @@ def number_of(client: zmq.Socket) -> int:
 
 
 def test_the_ventilator_is_told_what_has_ended_in_order_and_at_once() -> None:
-    ends = [replace(part(1, [0]), ends=number) for number in (4, 5, 6)]
-    broken = Broken(7, "boom")
+    ends = [replace(part(1, [0]), ends=number, worker="w%d" % number) for number in (4, 5, 6)]
+    broken = Broken("w7", 7, "boom")
     messages = [ends[0], part(1, [1]), ends[1], broken, ends[2]]
-    assert list(endings(messages)) == [Done((4, 5)), broken, Done((6,))]
+    assert list(endings(messages)) == [
+        Done(((4, "w4"), (5, "w5"))),
+        broken,
+        Done(((6, "w6"),)),
+    ]
     assert list(endings([part(1, [0]), Dropped(3)])) == []
 
 
 def test_the_end_of_a_batch_is_told_when_its_vectors_are_there(bench: Bench) -> None:
     with bench.running():
-        bench.send(part(1, [0]), replace(part(1, [1]), ends=2**40))
-        assert decode(receive(bench.events)) == Done((2**40,))
-        bench.send(Broken(5, "boom", True))
-        assert decode(receive(bench.events)) == Broken(5, "boom", True)
+        bench.send(part(1, [0]), replace(part(1, [1]), ends=2**40, worker="worker-0.0"))
+        assert decode(receive(bench.events)) == Done(((2**40, "worker-0.0"),))
+        bench.send(Broken("worker-0.0", 5, "boom", True))
+        assert decode(receive(bench.events)) == Broken("worker-0.0", 5, "boom", True)
 
 
 # ------------------------------------------------------------------------------- replies

@@ -44,15 +44,17 @@ class FakeWorker:
         self._socket = hub.socket(zmq.DEALER, identity)
         self._socket.connect(inproc().workers)
         self._events = events
+        self._name = identity.decode("ascii")
 
     def join(self, credits: int) -> None:
         self._socket.send_multipart(Ready(credits).frames())
 
-    def send(self, message: Any) -> None:
-        self._events.send_multipart(message.frames())
-
     def done(self, batch: BatchMessage) -> None:
-        self.send(Done((batch.batch_id,)))
+        self._events.send_multipart(Done(((batch.batch_id, self._name),)).frames())
+
+    def fail(self, batch: BatchMessage, message: str, out_of_memory: bool = False) -> None:
+        broken = Broken(self._name, batch.batch_id, message, out_of_memory)
+        self._events.send_multipart(broken.frames())
 
     def batch(self) -> BatchMessage:
         message = decode(receive(self._socket))
@@ -473,10 +475,10 @@ def test_the_work_of_a_lost_worker_is_another_s(bench: Bench, link: FakeLink) ->
         bench.for_sink()
         np.testing.assert_array_equal(again.features, first.features)
         assert again.batch_id != first.batch_id
-        other.send(Broken(again.batch_id, "the engine failed"))
+        other.fail(again, "the engine failed")
         for _ in range(2):  # the first text is tried once more, by itself
             last = other.batch()
-            other.send(Broken(last.batch_id, "the engine failed again"))
+            other.fail(last, "the engine failed again")
         failed = failure(bench.for_sink())
     assert last.indices.tolist() == [0]
     assert failed.kind == "worker_failed"
@@ -520,7 +522,7 @@ def test_too_little_memory_is_told_and_shown(bench: Bench, log: Any) -> None:
         whole = bench.status()["token_budget"]
         bench.request(["a" * 20] * 250)
         first = worker.batch()
-        worker.send(Broken(first.batch_id, "out of memory", out_of_memory=True))
+        worker.fail(first, "out of memory", out_of_memory=True)
         halves = [worker.batch()]
         worker.done(halves[0])
         halves.append(worker.batch())
@@ -562,7 +564,7 @@ def test_a_batch_that_fails_runs_again_and_then_fails_its_request(bench: Bench) 
         bench.request(["a"], request_id=3)
         bench.for_sink()
         for _ in range(2):
-            worker.send(Broken(worker.batch().batch_id, "EngineError: no idea"))
+            worker.fail(worker.batch(), "EngineError: no idea")
         failed = failure(bench.for_sink())
         assert bench.status()["num_error"] == {"worker_failed": 1}
     assert (failed.handle, failed.request_id, failed.kind) == (1, 3, "worker_failed")
@@ -575,11 +577,11 @@ def test_a_partial_request_goes_on_without_a_row(bench: Bench) -> None:
         bench.request(["a", "b"], partial=True)
         assert isinstance(bench.for_sink(), Registered)
         for _ in range(2):
-            worker.send(Broken(worker.batch().batch_id, "boom"))
+            worker.fail(worker.batch(), "boom")
         for _ in range(2):  # the first row by itself
             batch = worker.batch()
             assert batch.indices.tolist() == [0]
-            worker.send(Broken(batch.batch_id, "boom"))
+            worker.fail(batch, "boom")
         worker.done(worker.batch())
         message = "text 0 can't be computed: it failed 4 times, at last: boom"
         assert bench.for_sink() == RowLost(1, 0, message)

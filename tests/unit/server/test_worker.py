@@ -79,9 +79,11 @@ def test_a_batch_becomes_a_part_for_each_pooling_and_then_is_done(hub: Hub, link
                 assert part.vectors.shape == shape
                 assert started <= part.began <= time.monotonic()
             assert [getattr(part, "ends", None) for part in parts][:-1] == [0] * (len(parts) - 1)
-            assert parts[-1].ends == batch_id  # type: ignore[union-attr]
+            last = parts[-1]
+            assert isinstance(last, Part)
+            assert (last.ends, last.worker) == (batch_id, "worker-0")
         ventilator.send_multipart([name, *batch(3, {5: Pooling("MEDIAN", (0,), False)}).frames()])
-        assert decode(receive(sink)) == Broken(3, "KeyError: 'MEDIAN'")
+        assert decode(receive(sink)) == Broken("worker-0", 3, "KeyError: 'MEDIAN'")
     finally:
         link.post("stop")
         thread.join(PATIENCE)
