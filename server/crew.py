@@ -1,4 +1,4 @@
-"""The workers: which of them gets the next batch, which takes too long, and whether there is any.
+"""The workers: which of them gets the next batch, which should be replaced, whether there is any.
 
 Pure. A batch that is suspect (:mod:`retries`) goes to a worker that holds nothing, which gets
 nothing else until that batch has ended. While suspects wait, as many workers get no other batches,
@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Tuple
 
 from bert_serving.server.batching import BatchLimits
 from bert_serving.server.holding import NEVER, Holder, Opening
-from bert_serving.server.work import Batch, Overdue
+from bert_serving.server.work import Batch, Unfit
 
 __all__ = ["GRACE", "Crew"]
 
@@ -55,18 +55,23 @@ class Crew:
         return holder
 
     def finish(
-        self, worker: bytes, batch_id: int, limits: BatchLimits, now: float
+        self,
+        worker: bytes,
+        batch_id: int,
+        limits: BatchLimits,
+        now: float,
+        has_failed: bool = False,
     ) -> Optional[Batch]:
         """A worker has ended a batch; None if it was given up before its answer came."""
         holder = self._holders.get(worker)
         if holder is None or batch_id not in holder.running:
             return None
-        return holder.finish(batch_id, limits, now)
+        return holder.finish(batch_id, limits, now, has_failed)
 
     def idle(self) -> Optional[bytes]:
         """A worker for a batch that is suspect."""
         for name, holder in self._holders.items():
-            if holder.credits > 0 and not holder.running:
+            if holder.credits > 0 and not holder.running and not holder.is_unfit:
                 return name
         return None
 
@@ -97,15 +102,13 @@ class Crew:
         first = min(times, default=NEVER)
         return None if first == NEVER else first
 
-    def overdue(self, limits: BatchLimits, now: float) -> List[Overdue]:
-        """Workers that take too long for a batch, each of them once."""
-        if not self._timeout:
-            return []
+    def unfit(self, limits: BatchLimits, now: float) -> List[Unfit]:
+        """Workers that should be replaced, each of them once."""
         found = []
         for name, holder in self._holders.items():
-            seconds = holder.overdue(limits, self._timeout, now)
-            if seconds is not None:
-                found.append(Overdue(name, seconds))
+            reason = holder.unfitness(limits, self._timeout, now)
+            if reason is not None:
+                found.append(Unfit(name, reason))
         return found
 
     def absence(self, now: float) -> Optional[str]:

@@ -22,6 +22,9 @@ SMOOTHING = 0.2
 OUTLIER = 4.0
 #: A batch takes too long if it takes so many times as long as its like.
 MUCH_TOO_LONG = 20.0
+#: A worker that failed so often in a row is itself to blame: over one poisonous row of 256 it is five
+#: times at most.
+MOST_FAILURES = 10
 NEVER = float("inf")
 
 
@@ -52,7 +55,8 @@ class Holder:
     began: Dict[int, float] = field(default_factory=dict)  # when, of those that it computes
     since: float = 0.0  # when the last one ended
     pace: float = 0.0  # seconds per weighted token of a stream, smoothed; 0: not known yet
-    is_hung: bool = False  # was found to take too long, and has ended nothing since
+    failures: int = 0  # batches that failed in a row
+    is_unfit: bool = False  # was found to hang or to fail always, and has computed nothing since
     has_suspect: bool = False  # holds a batch that is suspect, and no other
 
     def begin(self, batch: Batch, alone: bool, now: float) -> None:
@@ -66,7 +70,9 @@ class Holder:
             self.alone.add(batch.batch_id)
         self._start(now)
 
-    def finish(self, batch_id: int, limits: BatchLimits, now: float) -> Batch:
+    def finish(
+        self, batch_id: int, limits: BatchLimits, now: float, has_failed: bool = False
+    ) -> Batch:
         """A batch has ended; those that waited for that take its place."""
         batch = self.running.pop(batch_id)
         # Begun in order, and each end is told before what took its place can end.
@@ -75,29 +81,35 @@ class Holder:
             self.alone.remove(batch_id)
             pace *= self.streams
         self._note_pace(pace)
-        self.is_hung = self.has_suspect = False
+        self.failures = self.failures + 1 if has_failed else 0
+        self.is_unfit = self.is_unfit and has_failed
+        self.has_suspect = False
         self.since = now
         self.credits += 1
         self._start(now)
         return batch
 
-    def overdue(self, limits: BatchLimits, timeout: float, now: float) -> Optional[float]:
-        """For how many seconds it computes a batch that should have taken fewer, and fewer than
-        ``timeout``; None if there is no such batch, or it was told before.
+    def unfitness(self, limits: BatchLimits, timeout: float, now: float) -> Optional[str]:
+        """Why it should be replaced, told once: it computes a batch for much longer than its like
+        and than ``timeout`` seconds, 0 being any, or it fails always. None if it shouldn't.
         """
-        if self.is_hung:
+        if self.is_unfit:
             return None
-        for batch_id, began in self.began.items():
-            usual = self.pace * self.running[batch_id].cost(limits)
-            if now - began > max(timeout, MUCH_TOO_LONG * usual):
-                self.is_hung = True
-                return now - began
-        return None
+        reason = None
+        if self.failures >= MOST_FAILURES:
+            reason = "%d batches in a row failed there" % self.failures
+        elif timeout:
+            for batch_id, began in self.began.items():
+                usual = self.pace * self.running[batch_id].cost(limits)
+                if now - began > max(timeout, MUCH_TOO_LONG * usual):
+                    reason = "it has computed a batch for %.0f s" % (now - began)
+        self.is_unfit = reason is not None
+        return reason
 
     @property
     def is_kept(self) -> bool:
         """Whether it gets no batch beside those that it holds."""
-        return self.is_hung or self.has_suspect
+        return self.is_unfit or self.has_suspect
 
     def _note_pace(self, pace: float) -> None:
         if not self.pace:

@@ -226,7 +226,7 @@ class Scheduler:
 
     def _tick(self, event: work.Tick, now: float) -> List[Action]:
         # Only now: what the workers have told in the meantime was heard before.
-        actions: List[Action] = list(self._crew.overdue(self.limits, now))
+        actions: List[Action] = list(self._crew.unfit(self.limits, now))
         absence = self._crew.absence(now)
         if absence is not None:
             actions += self.fail_all(WORKER_FAILED, absence)
@@ -237,10 +237,11 @@ class Scheduler:
     # ---------------------------------------------------------------------------- what fails
 
     def _retry_failed(self, event: WorkFailed, now: float) -> List[Action]:
-        batch = self._crew.finish(event.worker, event.batch_id, self.limits, now)
+        has_failed = not event.out_of_memory  # a batch of another size may succeed
+        batch = self._crew.finish(event.worker, event.batch_id, self.limits, now, has_failed)
         if batch is None:
             return []
-        if not event.out_of_memory:
+        if has_failed:
             return self._retry(batch, event.message)
         actions = self._change_limits() if self._budget.shrink(batch, now) else []
         if len(batch.rows) == 1:

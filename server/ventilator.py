@@ -307,7 +307,7 @@ class Ventilator:
                 # What follows comes last, for batches must leave in the order of their numbers.
                 pending.extend(self._dispatch(action))
                 continue
-            if isinstance(action, (work.Overdue, work.LimitsChanged, work.RowFailed)):
+            if isinstance(action, (work.Unfit, work.LimitsChanged, work.RowFailed)):
                 self._note_trouble(action)
                 continue
             accepted = self._open.pop(action.handle)
@@ -319,12 +319,10 @@ class Ventilator:
             elif isinstance(action, work.Forgotten):
                 multipart.send(self._sink, Dropped(action.handle).frames())
 
-    def _note_trouble(
-        self, action: Union[work.Overdue, work.LimitsChanged, work.RowFailed]
-    ) -> None:
-        if isinstance(action, work.Overdue):
-            reason = "it has computed a batch for %.0f s" % action.seconds
-            self._link.report("hung", worker=action.worker.decode("ascii"), reason=reason)
+    def _note_trouble(self, action: Union[work.Unfit, work.LimitsChanged, work.RowFailed]) -> None:
+        if isinstance(action, work.Unfit):
+            worker = action.worker.decode("ascii")
+            self._link.report("hung", worker=worker, reason=action.reason)
         elif isinstance(action, work.LimitsChanged):
             tokens = action.limits.tokens
             logger.warning("for lack of memory, batches count at most %d tokens for now", tokens)

@@ -22,11 +22,11 @@ __all__ = [
     "Forgotten",
     "LimitsChanged",
     "Opened",
-    "Overdue",
     "Rejected",
     "RowFailed",
     "RowsReady",
     "Tick",
+    "Unfit",
     "WorkDone",
     "WorkFailed",
     "WorkerJoined",
@@ -200,11 +200,11 @@ class RowFailed:
 
 
 @dataclass(frozen=True)
-class Overdue:
-    """A worker has computed a batch for so many seconds that it counts as hung."""
+class Unfit:
+    """A worker hangs, or fails whatever it gets: it should be replaced."""
 
     worker: bytes
-    seconds: float
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -221,4 +221,4 @@ class Forgotten:
     handle: int
 
 
-Action = Union[Dispatch, Completed, Failed, Forgotten, RowFailed, Overdue, LimitsChanged]
+Action = Union[Dispatch, Completed, Failed, Forgotten, RowFailed, Unfit, LimitsChanged]

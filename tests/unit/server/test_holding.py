@@ -134,11 +134,12 @@ def test_a_pace_that_is_known_from_such_a_batch_is_soon_forgotten() -> None:
 def test_it_hangs_if_a_batch_takes_longer_than_the_timeout_and_than_its_like() -> None:
     holder = Holder(credits=2, pace=1.0)
     holder.begin(batch_of(10, 1), False, 0.0)
-    assert holder.overdue(LIMITS, 60.0, 199.0) is None, "batches like this take 10 s"
+    assert holder.unfitness(LIMITS, 60.0, 199.0) is None, "batches like this take 10 s"
     assert not holder.is_kept
-    assert holder.overdue(LIMITS, 300.0, 201.0) is None
-    assert holder.overdue(LIMITS, 60.0, 201.0) == 201.0
-    assert holder.overdue(LIMITS, 60.0, 202.0) is None, "it was told"
+    assert holder.unfitness(LIMITS, 300.0, 201.0) is None
+    assert holder.unfitness(LIMITS, 0.0, 201.0) is None, "any time is allowed"
+    assert holder.unfitness(LIMITS, 60.0, 201.0) == "it has computed a batch for 201 s"
+    assert holder.unfitness(LIMITS, 60.0, 202.0) is None, "it was told"
     assert opening(holder) == Opening(NEVER)
     holder.finish(1, LIMITS, 203.0)
     assert not holder.is_kept

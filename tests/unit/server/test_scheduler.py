@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server.batching import BatchLimits, Row
 from bert_serving.server.crew import GRACE
+from bert_serving.server.holding import MOST_FAILURES
 from bert_serving.server.retries import MAX_ALONE, PARTS
 from bert_serving.server.scheduler import MOST_FAILED, Scheduler
 from bert_serving.server.work import (
@@ -37,11 +38,11 @@ from bert_serving.server.work import (
     Forgotten,
     LimitsChanged,
     Opened,
-    Overdue,
     Rejected,
     RowFailed,
     RowsReady,
     Tick,
+    Unfit,
     WorkDone,
     WorkerJoined,
     WorkerLost,
@@ -110,7 +111,7 @@ class Bench:
         self.streams: Dict[bytes, int] = {}
         self.held: Dict[bytes, Dict[int, Batch]] = {}
         self.alone: Dict[int, bool] = {}  # of each batch
-        self.hung: Set[bytes] = set()
+        self.unfit: Set[bytes] = set()
         self.without_workers_since: Optional[float] = None
         #: Whether a row that isn't poisonous never fails by itself more often than once.
         self.only_poison_fails = False
@@ -154,6 +155,7 @@ class Bench:
     def done(self, worker: bytes = b"w0", stream: int = 0) -> Batch:
         """The worker finishes the batch that it got first, or another that it computes."""
         batch = self._release(worker, stream)
+        self.unfit.discard(worker)
         for row in batch.rows:
             self.requests[row.request].computed.add(row.index)
         self.send(WorkDone(worker, batch.batch_id))
@@ -167,6 +169,7 @@ class Bench:
 
     def run_out_of_memory(self, worker: bytes = b"w0", stream: int = 0) -> Batch:
         batch = self._release(worker, stream)
+        self.unfit.discard(worker)
         if len(batch.rows) == 1:
             self._count_failure(batch)
         self.send(WorkFailed(worker, batch.batch_id, "out of memory", out_of_memory=True))
@@ -190,7 +193,7 @@ class Bench:
         computing = self.computing(worker)
         batches = list(self.held.pop(worker).values())
         del self.credits[worker]
-        self.hung.discard(worker)
+        self.unfit.discard(worker)
         if not self.held:
             self.without_workers_since = self.now
         # It begins them in order: the others were never begun.
@@ -239,7 +242,7 @@ class Bench:
                 assert self.now < request.deadline
 
     def _check_workers(self) -> None:
-        able = [w for w in self.held if len(self.held[w]) < self.credits[w] and w not in self.hung]
+        able = [w for w in self.held if len(self.held[w]) < self.credits[w] and w not in self.unfit]
         free = [w for w in able if not self.has_suspect(w)]
         suspects = self.scheduler._retries.suspects
         assert not suspects or all(self.held[w] for w in able), "a suspect waits for nothing"
@@ -280,9 +283,9 @@ class Bench:
             self.alone[action.batch.batch_id] = action.alone
             self._note_batch(action.worker, action.batch)
             return
-        if isinstance(action, Overdue):
-            assert self.held[action.worker]
-            self.hung.add(action.worker)
+        if isinstance(action, Unfit):
+            assert action.worker in self.held
+            self.unfit.add(action.worker)
             return
         if isinstance(action, LimitsChanged):
             assert 0 < action.limits.tokens <= self.limits.tokens
@@ -347,7 +350,6 @@ class Bench:
 
     def _release(self, worker: bytes, stream: int) -> Batch:
         batches = self.held[worker]
-        self.hung.discard(worker)
         return batches.pop(list(batches)[stream])
 
     def _count_failure(self, batch: Batch) -> None:
@@ -1035,12 +1037,29 @@ def test_a_worker_that_takes_too_long_is_told_once_and_gets_nothing() -> None:
     bench.now += 59.0
     assert bench.send(Tick()) == []
     bench.now += 2.0
-    assert bench.send(Tick()) == [Overdue(b"w1", 61.0)]
+    assert bench.send(Tick()) == [Unfit(b"w1", "it has computed a batch for 61 s")]
     assert bench.send(Tick()) == []
     bench.open(1)
     assert len(bench.batches) == 1
     bench.done(b"w1")
     assert len(bench.batches) == 2, "it goes on after all"
+
+
+def test_a_worker_that_fails_always_is_told_and_gets_nothing() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"bad")
+    handles = [bench.open(1) for _ in range(9)]
+    for _ in range(MOST_FAILURES):
+        assert bench.send(Tick()) == []
+        bench.fail(b"bad")
+    assert bench.send(Tick()) == [Unfit(b"bad", "10 batches in a row failed there")]
+    assert bench.send(Tick()) == []
+    while bench.held[b"bad"]:
+        bench.fail(b"bad")
+    assert [isinstance(bench.end_of(handle), Failed) for handle in handles].count(True) == 5
+    bench.lose(b"bad")
+    bench.finish()
+    assert isinstance(bench.end_of(handles[-1]), Completed)
 
 
 def test_requests_get_errors_when_there_has_been_no_worker_for_long() -> None:
