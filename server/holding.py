@@ -22,8 +22,8 @@ SMOOTHING = 0.2
 OUTLIER = 4.0
 #: A batch takes too long if it takes so many times as long as its like.
 MUCH_TOO_LONG = 20.0
-#: A worker that failed so often in a row is itself to blame: over one poisonous row of 256 it is five
-#: times at most.
+#: A worker that failed so often in a row is itself to blame: one poisonous row of 256 makes it fail
+#: five times at most.
 MOST_FAILURES = 10
 NEVER = float("inf")
 
