@@ -40,14 +40,15 @@ from bert_serving.server.ventilator import Ventilator
 class FakeWorker:
     """A worker's socket, and the sink's by which it tells what became of batches."""
 
-    def __init__(self, hub: Hub, identity: bytes, events: zmq.Socket) -> None:
+    def __init__(self, hub: Hub, identity: bytes) -> None:
         self._socket = hub.socket(zmq.DEALER, identity)
         self._socket.connect(inproc().workers)
-        self._events = events
+        self._events = hub.socket(zmq.PUSH)
+        self._events.connect(inproc().events)
         self._name = identity.decode("ascii")
 
-    def join(self, credits: int) -> None:
-        self._socket.send_multipart(Ready(credits).frames())
+    def send(self, message: Any) -> None:
+        self._socket.send_multipart(message.frames())
 
     def done(self, batch: BatchMessage) -> None:
         self._events.send_multipart(Done(((batch.batch_id, self._name),)).frames())
@@ -90,8 +91,8 @@ class Bench:
 
     def worker(self, identity: bytes = b"worker-0.0", credits: int = 2) -> FakeWorker:
         """A worker that the ventilator knows."""
-        worker = FakeWorker(self._hub, identity, self._events)
-        worker.join(credits)
+        worker = FakeWorker(self._hub, identity)
+        worker.send(Ready(credits))
         return worker
 
     def send_frames(self, *frames: bytes) -> None:
