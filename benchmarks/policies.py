@@ -62,7 +62,7 @@ class FirstCome(_Other):
     """Rows of all requests in their order."""
 
     def choose(self) -> List[Row]:
-        return fill(self.waiting, self._limits)
+        return fill(self.waiting, self.limits)
 
 
 class _Groups(_Other):
@@ -88,7 +88,7 @@ class _Groups(_Other):
 
     def choose(self) -> List[Row]:
         group = self.next_group()
-        chosen = fill(self.groups[group], self._limits)
+        chosen = fill(self.groups[group], self.limits)
         for _ in chosen:
             self.arrived[group].popleft()
         if not self.groups[group]:
@@ -140,7 +140,7 @@ class BertAsService(_Other):
     def choose(self) -> List[Row]:
         rows = self.small or self.waiting
         chosen = [rows.popleft()]
-        while rows and rows[0].request == chosen[0].request and len(chosen) < self._limits.rows:
+        while rows and rows[0].request == chosen[0].request and len(chosen) < self.limits.rows:
             chosen.append(rows.popleft())
         return chosen
 

@@ -116,6 +116,7 @@ class AsyncBertClient(ClientBase):
         show_offsets: bool = False,
         stream: bool = False,
         details: bool = False,
+        partial: bool = False,
     ) -> Any:
         """As :meth:`BertClient.encode`, to be awaited.
 
@@ -136,6 +137,7 @@ class AsyncBertClient(ClientBase):
             show_offsets,
             stream,
             details,
+            partial,
         )
         return self._stream(arguments) if stream else self._encode(arguments)
 

@@ -36,6 +36,7 @@ class Arguments:
     show_offsets: bool = False
     stream: bool = False
     details: bool = False
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if (self.texts is None) == (self.pairs is None):
@@ -50,6 +51,8 @@ class Arguments:
             raise ValueError(
                 "show_offsets=True is for texts: what is_tokenized has no characters to count"
             )
+        if self.partial and not self.details:
+            raise ValueError("partial=True tells in the details what failed: name details=True")
         check_timeout(self.timeout)
         _check_strategy(self.pooling_strategy)
         _layers(self.pooling_layer)
@@ -100,6 +103,7 @@ class Arguments:
             tokens=self.wants_tokens,
             offsets=self.show_offsets,
             stream=self.stream,
+            partial=self.partial,
         )
 
 

@@ -115,6 +115,8 @@ def _check_supported(arguments: Arguments, facts: ServerFacts) -> None:
     """Raise NotSupported for what a server of protocol 1 can't do, nor the client for it."""
     if arguments.truncate != "right":
         raise _not_supported("do truncate=%r; it cuts on the right" % (arguments.truncate,))
+    if arguments.partial:
+        raise _not_supported("go on without texts that fail; leave partial out")
     if arguments.show_offsets:
         raise _not_supported("tell the tokens' offsets; leave show_offsets out")
     wanted = arguments.options().pooling_layer

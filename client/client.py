@@ -117,6 +117,7 @@ class BertClient(ClientBase):
         show_progress: bool = False,
         stream: bool = False,
         details: bool = False,
+        partial: bool = False,
     ) -> Any:
         """The vectors of ``texts``, a list of strings, or of lists of tokens if ``is_tokenized``.
 
@@ -137,6 +138,8 @@ class BertClient(ClientBase):
           server's own, None.
         - ``truncate``: whether a text that is too long loses tokens on the "right" or "left", or is
           an error, False. ``dtype``: "float32" or "float16".
+        - ``partial``: texts that can't be computed get vectors of zeros instead of an exception for
+          all, and ``Response.failed`` says why; with ``details`` only.
 
         Warns of texts that are truncated. Raises TypeError and ValueError for what can't be
         encoded, NotSupported for what a 1.10 server can't do, RequestTimeout, ServerError
@@ -162,6 +165,7 @@ class BertClient(ClientBase):
             show_offsets,
             stream or show_progress,
             details,
+            partial,
         )
         call = self._prepare(arguments, self._seconds if blocking else None)
         if not blocking:

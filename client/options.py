@@ -38,6 +38,7 @@ class Options:
     tokens: bool = False
     offsets: bool = False
     stream: bool = False
+    partial: bool = False  # texts that can't be computed don't fail the others
 
     @property
     def asks_for_pooling(self) -> bool:

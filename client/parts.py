@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 
@@ -53,6 +53,7 @@ def _some(reply: VectorsReply, part: Part, places: List[int]) -> VectorsReply:
         details = details._replace(
             truncated=tuple(row for row in details.truncated if row in kept),
             offsets=None if details.offsets is None else _pick(details.offsets, places),
+            failed={row: why for row, why in details.failed.items() if row in kept},
         )
     tokens = reply.tokens if isinstance(reply.tokens, str) else _pick(reply.tokens, places)
     return replace(
@@ -86,16 +87,19 @@ def assemble(replies: Sequence[VectorsReply], rows: int) -> VectorsReply:
     tokens: List[Any] = [None] * rows
     offsets: List[Any] = [None] * rows
     truncated: Set[int] = set()
+    failed: Dict[int, str] = {}
     for reply in filled:
         places = reply.part.rows if reply.part is not None else list(range(rows))
         array[(places,) + tuple(map(slice, reply.array.shape[1:]))] = reply.array
         details = reply.details or Details()
         truncated.update(details.truncated)
+        failed.update(details.failed)
         _place(tokens, places, reply.tokens)
         _place(offsets, places, details.offsets)
     whole: Optional[Details] = last.details and last.details._replace(
         truncated=tuple(sorted(truncated)),
         offsets=None if None in offsets else offsets,
+        failed=failed,
     )
     return replace(
         last, array=array, tokens="" if None in tokens else tokens, details=whole, part=None

@@ -125,14 +125,15 @@ class Details(NamedTuple):
 
     ``num_tokens`` counts what was computed, special tokens included; ``truncated`` are the rows
     that were cut; ``offsets`` has for each row the first character of each token and the one behind
-    its last, (0, 0) for special tokens. In a part, the first is of the whole request, the others of
-    the part's rows.
+    its last, (0, 0) for special tokens. ``failed`` says of rows that can't be computed why; their
+    vectors are zeros. In a part, the first is of the whole request, the others of the part's rows.
     """
 
     num_tokens: int = 0
     truncated: Tuple[int, ...] = ()
     timings: Optional[Timings] = None
     offsets: Optional[List[List[List[int]]]] = None
+    failed: Mapping[int, str] = {}
 
 
 class Part(NamedTuple):

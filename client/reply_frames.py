@@ -78,6 +78,8 @@ def _details_json(details: Details) -> bytes:
         details.num_tokens,
         b",".join(b"%d" % row for row in details.truncated),
     )
+    if details.failed:
+        text += b',"failed":' + json.dumps(details.failed).encode("ascii")
     if details.timings is None:
         return text
     names = b',"timings":{"tokenize":%.6f,"queue":%.6f,"compute":%.6f,"total":%.6f}'
@@ -176,6 +178,7 @@ def _vectors(request_id: int, info: Mapping[str, Any], content: Frame) -> Vector
         tuple(map(int, info["truncated"])),
         None if timings is None else Timings(*(float(timings[name]) for name in Timings._fields)),
         info.get("offsets"),
+        {int(row): str(message) for row, message in info.get("failed", {}).items()},
     )
     part = Part(_rows(info["rows"]), bool(info["last"])) if "rows" in info else None
     if part is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -32,7 +32,8 @@ class Response(NamedTuple):
     ``offsets`` has for each row a list with [start, stop] of each token, characters of the text,
     [0, 0] for special ones; None if they weren't asked for. ``truncated`` are the rows that were
     cut. ``num_tokens`` counts what the server computed, special tokens included; ``timings`` says
-    where the time went. These two are None from a server of bert-as-service 1.10.
+    where the time went. These two are None from a server of bert-as-service 1.10. ``failed`` says
+    of texts that could not be computed why; with ``partial=True`` their vectors are zeros.
     """
 
     id: int
@@ -42,6 +43,7 @@ class Response(NamedTuple):
     truncated: Tuple[int, ...] = ()
     num_tokens: Optional[int] = None
     timings: Optional[Timings] = None
+    failed: Mapping[int, str] = {}
 
 
 def response_of(taken: Taken, output_fmt: str) -> Response:
@@ -57,6 +59,7 @@ def response_of(taken: Taken, output_fmt: str) -> Response:
         () if details is None else details.truncated,
         None if details is None else details.num_tokens,
         None if details is None else details.timings,
+        {} if details is None else details.failed,
     )
 
 

@@ -149,6 +149,15 @@ def _add_batch_flags(group: Any) -> None:
         metavar="N",
         help="batches that a worker holds ready beside each that it computes (default: 1)",
     )
+    add_flag(
+        group,
+        "worker_timeout",
+        type=count,
+        default=60,
+        metavar="SECONDS",
+        help="a worker that takes longer for a batch, and much longer than usual, is replaced. "
+        "0: never (default: %(default)s)",
+    )
 
 
 def _add_queue_flags(group: Any) -> None:

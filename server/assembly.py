@@ -11,13 +11,21 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 import numpy as np
 
 from bert_serving.client import protocol
 from bert_serving.client.protocol import Details, Timings
-from bert_serving.server.messages import Dropped, Part, Registered, ReplyPlan, RequestFailed
+from bert_serving.server.messages import (
+    Dropped,
+    Part,
+    Registered,
+    ReplyPlan,
+    RequestFailed,
+    RowLost,
+)
+from bert_serving.server.pieces import Slice, as_wanted, fill, is_whole, share
 
 __all__ = ["Assembly", "Complete", "Outcome"]
 
@@ -43,15 +51,6 @@ class Complete(NamedTuple):
 Outcome = Union[Complete, RequestFailed]
 
 
-class _Slice(NamedTuple):
-    """The rows of one request in one part."""
-
-    indices: np.ndarray
-    lengths: np.ndarray
-    vectors: np.ndarray
-    per_token: bool
-
-
 @dataclass
 class _OfRows:
     """What a streamed request's parts take their rows' share of."""
@@ -64,12 +63,15 @@ class _OfRows:
 @dataclass
 class _Request:
     registered: Optional[Registered] = None
-    early: List[_Slice] = field(default_factory=list)
+    early: List[Slice] = field(default_factory=list)
     result: Optional[np.ndarray] = None
     arrived: Optional[np.ndarray] = None  # bool [rows]
     missing: int = 0  # rows
     began: float = float("inf")  # when its first batch was
     of_rows: Optional[_OfRows] = None  # of a streamed request
+    like: Optional[Tuple[Tuple[int, ...], np.dtype, bool]] = None  # of vectors: see _add
+    lost: Dict[int, str] = field(default_factory=dict)  # rows that won't come, and why
+    failed: Dict[int, str] = field(default_factory=dict)  # those that count as come
 
 
 class Assembly:
@@ -91,13 +93,15 @@ class Assembly:
         return self._ended_count
 
     def handle(
-        self, event: Union[Part, Registered, RequestFailed, Dropped], now: float
+        self, event: Union[Part, Registered, RowLost, RequestFailed, Dropped], now: float
     ) -> List[Outcome]:
         """The replies that ``event`` makes complete, at time ``now`` of the machine's clock."""
         if isinstance(event, Part):
             return self._add_part(event, now)
         if isinstance(event, Registered):
             return self._register(event, now)
+        if isinstance(event, RowLost):
+            return self._lose_row(event, now)
         if isinstance(event, RequestFailed):
             return self._fail(event)
         self._end(event.handle)
@@ -115,7 +119,33 @@ class Assembly:
                 set(event.plan.truncated),
             )
         early, request.early = request.early, []
-        return [outcome for piece in early for outcome in self._add(event.handle, piece, now)]
+        outcomes = [outcome for piece in early for outcome in self._add(event.handle, piece, now)]
+        if request.lost and event.handle not in self._ended:
+            outcomes += self._settle_lost(event.handle, request, now)
+        return outcomes
+
+    def _lose_row(self, event: RowLost, now: float) -> List[Outcome]:
+        if event.handle in self._ended:
+            return []
+        request = self._requests.setdefault(event.handle, _Request())
+        request.lost[event.index] = event.message
+        return self._settle_lost(event.handle, request, now)
+
+    def _settle_lost(self, handle: int, request: _Request, now: float) -> List[Outcome]:
+        """Count the lost rows as come, as soon as it is known how their vectors would look."""
+        if request.registered is None or request.like is None:
+            return []
+        arrived = request.arrived
+        new = {row: why for row, why in request.lost.items() if arrived is None or not arrived[row]}
+        request.lost = {}
+        if not new:
+            return []
+        request.failed.update(new)
+        shape, dtype, per_token = request.like
+        rows = np.array(list(new))
+        lengths = np.ones(len(rows), np.int64)  # of tokens, each a vector of zeros
+        vectors = np.zeros((len(rows), *shape), dtype)
+        return self._add(handle, Slice(rows, lengths, vectors, per_token), now)
 
     def _fail(self, event: RequestFailed) -> List[Outcome]:
         if event.handle is not None:
@@ -145,7 +175,7 @@ class Assembly:
             low, high = start, stop
             if tokens_before is not None:
                 low, high = int(tokens_before[start]), int(tokens_before[stop])
-            piece = _Slice(
+            piece = Slice(
                 part.indices[start:stop],
                 part.lengths[start:stop],
                 part.vectors[low:high],
@@ -156,7 +186,7 @@ class Assembly:
             outcomes += self._add(handles[start], piece, now)
         return outcomes
 
-    def _add(self, handle: int, piece: _Slice, now: float) -> List[Outcome]:
+    def _add(self, handle: int, piece: Slice, now: float) -> List[Outcome]:
         if handle in self._ended:
             return []
         request = self._requests[handle]
@@ -164,10 +194,19 @@ class Assembly:
         if registered is None:
             request.early.append(piece)
             return []
+        request.like = (piece.vectors.shape[1:], piece.vectors.dtype, piece.per_token)
+        outcomes = self._add_to(handle, request, registered, piece, now)
+        if request.lost and handle not in self._ended:
+            outcomes += self._settle_lost(handle, request, now)
+        return outcomes
+
+    def _add_to(
+        self, handle: int, request: _Request, registered: Registered, piece: Slice, now: float
+    ) -> List[Outcome]:
         plan = registered.plan
         if request.of_rows is not None:
             return self._add_to_stream(handle, request, piece, now)
-        if _is_whole(piece, registered):
+        if is_whole(piece, registered):
             result = piece.vectors
         else:
             _store(request, piece, registered)
@@ -176,12 +215,12 @@ class Assembly:
             assert request.result is not None
             result = request.result
         self._end(handle)
-        details = None if plan is None else _details(plan, request, now)
+        details = None if plan is None else _details(plan, request, now, request.failed)
         return [
             Complete(
                 registered.client,
                 registered.request_id,
-                _as_wanted(result, plan),
+                as_wanted(result, plan),
                 registered.tokens,
                 details,
                 None,
@@ -190,7 +229,7 @@ class Assembly:
         ]
 
     def _add_to_stream(
-        self, handle: int, request: _Request, piece: _Slice, now: float
+        self, handle: int, request: _Request, piece: Slice, now: float
     ) -> List[Outcome]:
         registered, of_rows = request.registered, request.of_rows
         assert registered is not None
@@ -203,7 +242,7 @@ class Assembly:
         if piece.per_token:
             shape = (len(piece.indices), registered.padded_length) + piece.vectors.shape[1:]
             array = np.zeros(shape, piece.vectors.dtype)
-            _fill(array, range(len(array)), piece)
+            fill(array, range(len(array)), piece)
             array = array[new]
         else:
             array = piece.vectors if new.all() else piece.vectors[new]
@@ -213,29 +252,23 @@ class Assembly:
             Complete(
                 registered.client,
                 registered.request_id,
-                _as_wanted(array, registered.plan),
-                _share(of_rows.tokens, rows),
+                as_wanted(array, registered.plan),
+                share(of_rows.tokens, rows),
                 _details(
                     registered.plan._replace(
                         truncated=tuple(row for row in rows if row in of_rows.truncated)
                     ),
                     request,
                     now,
+                    {row: request.failed[row] for row in rows if row in request.failed},
                 ),
                 protocol.Part(rows, not request.missing),
-                _share(of_rows.offsets, rows),
+                share(of_rows.offsets, rows),
             )
         ]
 
 
-def _is_whole(piece: _Slice, registered: Registered) -> bool:
-    """Whether the piece is all of the request already, in order: then nothing is copied."""
-    if piece.per_token or len(piece.indices) != registered.rows:
-        return False
-    return piece.indices.tolist() == list(range(registered.rows))
-
-
-def _note_arrival(request: _Request, piece: _Slice, rows: int) -> np.ndarray:
+def _note_arrival(request: _Request, piece: Slice, rows: int) -> np.ndarray:
     """Which of the piece's rows hadn't come before: bool [rows of the piece]."""
     if request.arrived is None:
         request.arrived = np.zeros(rows, bool)
@@ -245,7 +278,7 @@ def _note_arrival(request: _Request, piece: _Slice, rows: int) -> np.ndarray:
     return new
 
 
-def _store(request: _Request, piece: _Slice, registered: Registered) -> None:
+def _store(request: _Request, piece: Slice, registered: Registered) -> None:
     """Copy the piece's rows to their places; a row that came before is written again."""
     if request.result is None:
         shape = (registered.rows,) + piece.vectors.shape[1:]
@@ -254,34 +287,17 @@ def _store(request: _Request, piece: _Slice, registered: Registered) -> None:
         # Zeros, since what lies behind the end of a row stays what it is.
         request.result = np.zeros(shape, piece.vectors.dtype)
     if piece.per_token:
-        _fill(request.result, piece.indices.tolist(), piece)
+        fill(request.result, piece.indices.tolist(), piece)
     else:
         request.result[piece.indices] = piece.vectors
     _note_arrival(request, piece, registered.rows)
 
 
-def _fill(target: np.ndarray, places: Sequence[int], piece: _Slice) -> None:
-    """Copy vectors of tokens to the beginning of each row's place in [rows, length, dimension]."""
-    start = 0
-    for place, length in zip(places, piece.lengths.tolist()):
-        target[place, :length] = piece.vectors[start : start + length]
-        start += length
-
-
-def _as_wanted(array: np.ndarray, plan: Optional[ReplyPlan]) -> np.ndarray:
-    return array.astype(np.float16) if plan is not None and plan.half else array
-
-
-def _share(values: Optional[List[Any]], rows: List[int]) -> Optional[bytes]:
-    """The JSON of some rows' values."""
-    return None if values is None else json.dumps([values[row] for row in rows]).encode("ascii")
-
-
-def _details(plan: ReplyPlan, request: _Request, now: float) -> Details:
+def _details(plan: ReplyPlan, request: _Request, now: float, failed: Mapping[int, str]) -> Details:
     timings = Timings(
         tokenize=plan.tokenized - plan.accepted,
         queue=request.began - plan.accepted,
         compute=now - request.began,
         total=now - plan.accepted,
     )
-    return Details(plan.num_tokens, plan.truncated, timings)
+    return Details(plan.num_tokens, plan.truncated, timings, failed=failed)

@@ -16,6 +16,8 @@ from bert_serving.server.pooling import Pooling
 __all__ = [
     "buffer_of",
     "json_frame",
+    "name_bytes",
+    "name_of",
     "own_memory",
     "poolings_bytes",
     "poolings_of",
@@ -23,6 +25,8 @@ __all__ = [
     "provenance_bytes",
     "values_of",
 ]
+
+MAX_NAME = 32
 
 
 def provenance_bytes(handles: np.ndarray, indices: np.ndarray, lengths: np.ndarray) -> bytes:
@@ -62,6 +66,18 @@ def values_of(head: bytes) -> Dict[str, Any]:
     """The values behind the letter."""
     values: Dict[str, Any] = json.loads(head[1:])
     return values
+
+
+def name_bytes(worker: str) -> bytes:
+    """A worker's name, for a field of MAX_NAME bytes."""
+    name = worker.encode("ascii")
+    assert len(name) <= MAX_NAME, "struct would cut it"
+    return name
+
+
+def name_of(field: bytes) -> str:
+    """The name in such a field."""
+    return field.rstrip(b"\0").decode("ascii")
 
 
 def buffer_of(array: np.ndarray) -> Any:

@@ -67,7 +67,7 @@ class _Client:
 
 
 class Line:
-    """The rows that wait. See the module's docstring."""
+    """The rows that wait. See the module's docstring. ``limits`` of batches may change."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Line:
         aging: float,
         lead_batches: float = LEAD_BATCHES,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._small_rows = small_rows
         self._aging = aging
         self._lead = lead_batches * limits.tokens
@@ -174,7 +174,7 @@ class Line:
         """
         if not self._waiting:
             return []
-        budget = self._limits.tokens if most is None else min(most, self._limits.tokens)
+        budget = self.limits.tokens if most is None else min(most, self.limits.tokens)
         self._batches += 1
         least = min(client.served for client in self._waiting.values())
         self._least_served = max(self._least_served, least)
@@ -189,7 +189,7 @@ class Line:
             first = None
             offers += tier
             rows += self._fill(load, tier, budget, now)
-            if load.rows >= self._limits.rows or load.tokens >= FULL * budget:
+            if load.rows >= self.limits.rows or load.tokens >= FULL * budget:
                 break
         self._settle(offers)
         self._rows -= len(rows)
@@ -200,7 +200,7 @@ class Line:
     def _tier(self, first: Optional[bytes]) -> List[_Request]:
         """Requests whose turn it is, all small or all large, with more than a batch's rows."""
         # Where padding costs nothing, there is nothing to be chosen.
-        window = self._limits.tokens * (WINDOW_BATCHES if self._limits.padding_weight > 0 else 1)
+        window = self.limits.tokens * (WINDOW_BATCHES if self.limits.padding_weight > 0 else 1)
         tier: List[_Request] = []
         tokens = 0
         while tokens < window and (not tier or tier[0].small or len(tier) < LARGE_AT_A_TIME):
@@ -229,7 +229,7 @@ class Line:
         small = tier[0].small
         budget = most * (1.0 if small or not load.rows else FILL_SHARE)
         near = load.longest or tier[0].rows.first_length()
-        wanted = best_counts(available, near, load, self._limits, budget)
+        wanted = best_counts(available, near, load, self.limits, budget)
         taken: List[Row] = []
         for request in tier:
             client = self._clients[request.client]

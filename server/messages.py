@@ -6,16 +6,19 @@ JSON in the others. Large arrays are raw bytes in frames of their own. Texts sto
 ventilator and vectors start at the workers::
 
     ventilator -> worker   Batch
-    worker -> ventilator   Ready, Done, Broken
-    worker -> sink         Part
-    ventilator -> sink     Registered, RequestFailed, Dropped, Info
-    sink -> ventilator     Gone
+    worker -> ventilator   Ready
+    worker -> sink         Part, Broken
+    ventilator -> sink     Registered, RowLost, RequestFailed, Dropped, Info
+    sink -> ventilator     Done, Broken, Gone
+
+What became of a batch goes by the sink, so that the ventilator takes nothing for computed that the
+sink doesn't have.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -24,6 +27,8 @@ from bert_serving.client.reply_frames import dtype_name
 from bert_serving.server.frame_parts import (
     buffer_of,
     json_frame,
+    name_bytes,
+    name_of,
     poolings_bytes,
     poolings_of,
     provenance,
@@ -44,14 +49,16 @@ __all__ = [
     "Registered",
     "ReplyPlan",
     "RequestFailed",
+    "RowLost",
     "decode",
 ]
 
 
-#: The first letter, and what stands behind it. Where arrays follow, they are aligned.
-BATCH = struct.Struct("=c?6xqq")  # alone, batch, rows; then the rows' provenance
-PART = struct.Struct("=c?6xq8sqqd")  # per token, rows, dtype, shape, began; then the same
-DONE = struct.Struct("=cq")  # batch
+#: What stands in frames of fixed places, mostly behind the first letter. Where arrays follow (the
+#: rows' provenance, behind BATCH and PART), they are aligned.
+BATCH = struct.Struct("=c?6xqq")  # alone, batch, rows
+PART = struct.Struct("=c?6xq8sqqdq32s")  # per token, rows, dtype, shape, began, batch, worker
+DONE = struct.Struct("=q32s")  # batch, worker
 REGISTERED = struct.Struct("=cq20sqq")  # handle, request id in digits, rows, padded length
 PLAN = struct.Struct("=??qdd")  # as ReplyPlan, but for the rows that were cut
 
@@ -87,11 +94,14 @@ class Part:
     vectors: np.ndarray
     per_token: bool
     began: float = 0.0  # when the batch was, by time.monotonic(), which processes here share
+    ends: int = 0  # the batch, if this is its last part
+    worker: str = ""  # whose it is, then
 
     def frames(self) -> List[Any]:
         vectors = self.vectors
         dtype, rows = dtype_name(vectors.dtype), len(self.handles)
-        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape, self.began)
+        end = (self.ends, name_bytes(self.worker))
+        head = PART.pack(b"p", self.per_token, rows, dtype, *vectors.shape, self.began, *end)
         provenance = provenance_bytes(self.handles, self.indices, self.lengths)
         return [head + provenance, buffer_of(vectors)]
 
@@ -109,23 +119,25 @@ class Ready:
 
 @dataclass(frozen=True)
 class Done:
-    """A batch's vectors are on their way to the sink."""
+    """The sink has all vectors of these batches, which stand with their workers, as they ended."""
 
-    batch_id: int
+    batches: Tuple[Tuple[int, str], ...]
 
     def frames(self) -> List[Any]:
-        return [DONE.pack(b"d", self.batch_id)]
+        return [b"d" + b"".join(DONE.pack(one, name_bytes(name)) for one, name in self.batches)]
 
 
 @dataclass(frozen=True)
 class Broken:
-    """The engine failed on a batch."""
+    """The engine failed on a batch; ``out_of_memory``: it had too little for one of this size."""
 
+    worker: str
     batch_id: int
     message: str
+    out_of_memory: bool = False
 
     def frames(self) -> List[Any]:
-        return [json_frame(b"k", batch_id=self.batch_id, message=self.message)]
+        return [json_frame(b"k", **asdict(self))]
 
 
 class ReplyPlan(NamedTuple):
@@ -171,6 +183,18 @@ class Registered:
         while not frames[-1]:
             frames.pop()
         return frames
+
+
+@dataclass(frozen=True)
+class RowLost:
+    """A row of a request, which goes on, can't be computed."""
+
+    handle: int
+    index: int
+    message: str
+
+    def frames(self) -> List[Any]:
+        return [json_frame(b"l", **asdict(self))]
 
 
 @dataclass(frozen=True)
@@ -233,7 +257,7 @@ class Gone:
 
 
 Message = Union[
-    BatchMessage, Part, Ready, Done, Broken, Registered, RequestFailed, Dropped, Info, Gone
+    BatchMessage, Part, Ready, Done, Broken, Registered, RowLost, RequestFailed, Dropped, Info, Gone
 ]
 
 
@@ -252,12 +276,13 @@ def decode(frames: Sequence[Any]) -> Message:
             batch_id, *provenance(head, BATCH.size, rows), features, alone, poolings
         )
     if kind == b"p":
-        _, per_token, rows, dtype, *shape, began = PART.unpack_from(head)
+        _, per_token, rows, dtype, *shape, began, ends, worker = PART.unpack_from(head)
         dtype = dtype.rstrip(b"\0").decode("ascii")
         vectors = np.frombuffer(frames[1], np.dtype(dtype)).reshape(shape)
-        return Part(*provenance(head, PART.size, rows), vectors, per_token, began)
+        rows_of = provenance(head, PART.size, rows)
+        return Part(*rows_of, vectors, per_token, began, ends, name_of(worker))
     if kind == b"d":
-        return Done(DONE.unpack(head)[1])
+        return Done(tuple((one, name_of(name)) for one, name in DONE.iter_unpack(head[1:])))
     if kind == b"r":
         return _registered(head, frames)
     if kind == b"g":
@@ -266,6 +291,8 @@ def decode(frames: Sequence[Any]) -> Message:
         return Ready(**values_of(head))
     if kind == b"k":
         return Broken(**values_of(head))
+    if kind == b"l":
+        return RowLost(**values_of(head))
     if kind == b"f":
         return RequestFailed(client=bytes(frames[1]), **values_of(head))
     if kind == b"x":

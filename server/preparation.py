@@ -301,4 +301,5 @@ def _spec(
         config=config,
         verbose=args.verbose,
         use_color=colors_wanted(),
+        worker_timeout=args.worker_timeout,
     )

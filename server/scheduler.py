@@ -8,9 +8,10 @@ several at a time, in as many streams. A worker with an idle stream never waits 
 without gets its next batch shortly before one of those ends, as far as can be told from those
 before, so that rows that come meanwhile still have a place in it: ``wake_at`` says when.
 
-A batch whose worker is lost or fails runs again, each of its requests in a batch of its own so
-that one request's rows can't spoil another's; a request whose batches failed ``MAX_ATTEMPTS``
-times gets an error.
+A batch whose worker is lost or fails runs again, divided until the row is found that can't be
+computed, as :mod:`retries` says; that row's request gets an error or, if it takes ``partial``
+results, goes on without it. Where memory was too small, batches get smaller (:mod:`budget`). If
+there is no worker for too long, requests get errors; :mod:`crew` finds that, and those that hang.
 
 Every request that was opened ends in exactly one of ``Completed``, ``Failed`` and, if its client
 is gone or wants it no longer, ``Forgotten``.
@@ -18,16 +19,18 @@ is gone or wants it no longer, ``Forgotten``.
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, deque
-from dataclasses import dataclass
-from typing import Callable, Deque, Dict, List, Optional, Set, Tuple
+from collections import Counter
+from typing import Callable, Dict, List, Optional, Set, Tuple
 
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server import work
 from bert_serving.server.batching import BatchLimits, Row
-from bert_serving.server.holding import AHEAD, NEVER, Holder, Opening
+from bert_serving.server.budget import Budget
+from bert_serving.server.crew import Crew
+from bert_serving.server.holding import AHEAD
+from bert_serving.server.ledger import Ledger
 from bert_serving.server.line import LEAD_BATCHES, Line
+from bert_serving.server.retries import Group, Retries
 from bert_serving.server.work import (
     Action,
     Batch,
@@ -38,8 +41,10 @@ from bert_serving.server.work import (
     Event,
     Failed,
     Forgotten,
+    LimitsChanged,
     Opened,
     Rejected,
+    RowFailed,
     RowsReady,
     WorkDone,
     WorkerJoined,
@@ -47,17 +52,14 @@ from bert_serving.server.work import (
     WorkFailed,
 )
 
-__all__ = ["AGING", "MAX_ATTEMPTS", "Scheduler"]
+__all__ = ["AGING", "MOST_FAILED", "Scheduler"]
 
-MAX_ATTEMPTS = 2
+WORKER_FAILED = ErrorKind.WORKER_FAILED
+TOO_LATE = "the request's time ran out before it was computed"
 #: For how many seconds others may go before a request or a client.
 AGING = 0.5
-
-
-@dataclass
-class _Request:
-    client: bytes
-    remaining: int  # rows not computed yet
+#: How many rows of a request may fail: with more, something else is wrong than the rows.
+MOST_FAILED = 16
 
 
 class Scheduler:
@@ -72,20 +74,19 @@ class Scheduler:
         ahead: float = AHEAD,
         line: Optional[Line] = None,
         split_tokens: int = 0,
+        worker_timeout: float = 0.0,
     ) -> None:
         """``line``: another order of service, for comparisons; ``ahead`` 1: at once.
 
-        Workers' streams share what waits if each gets ``split_tokens`` tokens at least.
+        Workers' streams share what waits if each gets ``split_tokens`` tokens at least. A batch
+        may take ``worker_timeout`` seconds at least; 0: as long as it likes.
         """
-        self._limits = limits
-        self._split_tokens = split_tokens
-        self._ahead = ahead
-        self._requests: Dict[int, _Request] = {}
-        self._clients: Dict[bytes, Set[int]] = {}  # handles of open requests
-        self._workers: Dict[bytes, Holder] = {}
+        self.limits = limits  # the present ones of a batch
+        self._budget = Budget(limits)
+        self._requests = Ledger()
+        self._crew = Crew(ahead, split_tokens, worker_timeout)
         self._line = Line(limits, small_rows, aging, lead_batches) if line is None else line
-        self._deadlines: List[Tuple[float, int]] = []  # heap; may name ended requests
-        self._again: Deque[Tuple[int, List[Row]]] = deque()  # (attempt, rows of one request)
+        self._retries = Retries()
         self._next_batch = 0
         self._handlers: Dict[type, Callable[..., List[Action]]] = {
             Opened: self._open,
@@ -97,7 +98,7 @@ class Scheduler:
             WorkerLost: self._retry_lost,
             ClientGone: self._forget,
             Cancelled: self._cancel,
-            work.Tick: lambda event, now: [],
+            work.Tick: self._tick,
         }
 
     @property
@@ -113,32 +114,26 @@ class Scheduler:
     @property
     def waiting_rows(self) -> int:
         """How many tokenized rows wait for a worker."""
-        return len(self._line) + sum(len(rows) for _, rows in self._again)
+        return len(self._line) + len(self._retries.rows())
 
     def running(self) -> Dict[bytes, int]:
         """How many batches each worker holds."""
-        return {name: len(worker.running) for name, worker in self._workers.items()}
+        return self._crew.running()
 
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
         actions = self._handlers[type(event)](event, now)
-        if self._deadlines and self._deadlines[0][0] <= now:
-            actions += self._expire(now)
-        if len(self._line) or self._again:
+        for handle in self._requests.expired(now):
+            actions += self._fail(handle, ErrorKind.DEADLINE, TOO_LATE)
+        if len(self._line) or self._retries:
             actions += self._dispatch(now)
         return actions
 
     def wake_at(self) -> Optional[float]:
         """When to call :meth:`handle` with a Tick unless something happens before; None: never."""
-        if not self.waiting_rows:
-            return None
-        times = [
-            worker.opening(self._limits, self._ahead, self.waiting_tokens).at
-            for worker in self._workers.values()
-            if worker.credits
-        ]
-        first = min(times, default=NEVER)
-        return None if first == NEVER else first
+        if len(self._line) or self._retries:
+            return self._crew.wake_at(self.limits, self.waiting_tokens, self._retries.suspects)
+        return None
 
     def fail_all(self, kind: str, message: str) -> List[Action]:
         """End every open request with an error, for example when the server stops."""
@@ -148,8 +143,8 @@ class Scheduler:
         """Assert what always holds; for tests, after every step."""
         self._line.validate()
         owed: Dict[int, int] = dict.fromkeys(self._requests, 0)
-        rows = self._line.rows() + [row for _, group in self._again for row in group]
-        for worker in self._workers.values():
+        rows = self._line.rows() + self._retries.rows()
+        for worker in self._crew.holders():
             assert worker.credits >= 0
             rows += [row for batch in worker.running.values() for row in batch.rows]
         seen: Set[Tuple[int, int]] = set()
@@ -157,21 +152,17 @@ class Scheduler:
             assert (row.request, row.index) not in seen, "a row is scheduled twice"
             seen.add((row.request, row.index))
             owed[row.request] += 1
-        for handle, request in self._requests.items():
-            assert owed[handle] <= request.remaining, "a row is computed once more"
-            assert handle in self._clients[request.client]
-        assert sum(map(len, self._clients.values())) == len(self._requests)
+        for handle in self._requests:
+            assert owed[handle] <= self._requests[handle].remaining, "a row is computed once more"
+        self._requests.validate()
 
     # ------------------------------------------------------------------------------ requests
 
     def _open(self, event: Opened, now: float) -> List[Action]:
-        assert event.handle not in self._requests, "handles are given out once"
-        self._requests[event.handle] = _Request(event.client, event.total_rows)
-        self._clients.setdefault(event.client, set()).add(event.handle)
+        self._requests.open(event)
         self._line.open(event.handle, event.client, event.total_rows, now)
-        if event.deadline is not None:
-            heapq.heappush(self._deadlines, (event.deadline, event.handle))
-        return []
+        absence = self._crew.absence(now)
+        return [] if absence is None else self._fail(event.handle, WORKER_FAILED, absence)
 
     def _enqueue(self, event: RowsReady, now: float) -> List[Action]:
         if event.handle in self._requests:  # it may have failed while these were tokenized
@@ -182,14 +173,10 @@ class Scheduler:
         return self._fail(event.handle, event.kind, event.message)
 
     def _end(self, handle: int) -> None:
-        request = self._requests.pop(handle)
-        handles = self._clients[request.client]
-        handles.remove(handle)
-        if not handles:
-            del self._clients[request.client]
+        self._requests.end(handle)
         self._line.close(handle)
-        if self._again:
-            self._again = deque(entry for entry in self._again if entry[1][0].request != handle)
+        if self._retries:
+            self._retries.drop(handle)
 
     def _fail(self, handle: int, kind: str, message: str) -> List[Action]:
         if handle not in self._requests:
@@ -198,7 +185,7 @@ class Scheduler:
         return [Failed(handle, kind, message)]
 
     def _forget(self, event: ClientGone, now: float) -> List[Action]:
-        handles = sorted(self._clients.get(event.client, ()))
+        handles = self._requests.of(event.client)
         for handle in handles:
             self._end(handle)
         return [Forgotten(handle) for handle in handles]
@@ -209,106 +196,127 @@ class Scheduler:
         self._end(event.handle)
         return [Forgotten(event.handle)]
 
-    def _expire(self, now: float) -> List[Action]:
-        message = "the request's time ran out before it was computed"
-        actions: List[Action] = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, handle = heapq.heappop(self._deadlines)
-            actions += self._fail(handle, ErrorKind.DEADLINE, message)
-        return actions
-
     # ------------------------------------------------------------------------------- workers
-
-    def _take_back(self, worker_id: bytes, batch_id: int, now: float) -> Optional[Batch]:
-        worker = self._workers.get(worker_id)
-        if worker is None or batch_id not in worker.running:
-            return None  # the worker was given up before its answer came
-        return worker.finish(batch_id, self._limits, now)
 
     def _join(self, event: WorkerJoined, now: float) -> List[Action]:
         # One that joins again has lost what it held.
         actions = self._retry_lost(WorkerLost(event.worker, "the worker started again"), now)
-        self._workers[event.worker] = Holder(event.credits, event.streams, self._split_tokens)
+        self._crew.join(event.worker, event.credits, event.streams)
         return actions
 
     def _complete(self, event: WorkDone, now: float) -> List[Action]:
-        batch = self._take_back(event.worker, event.batch_id, now)
+        batch = self._crew.finish(event.worker, event.batch_id, self.limits, now)
         if batch is None:
             return []
         completed: List[Action] = []
         for handle, count in Counter([row[0] for row in batch.rows]).items():
-            request = self._requests.get(handle)
-            if request is not None:
-                request.remaining -= count
-                if request.remaining == 0:
-                    self._end(handle)
-                    completed.append(Completed(handle))
+            completed += self._count_off(handle, count)
         return completed
 
+    def _count_off(self, handle: int, rows: int) -> List[Action]:
+        """So many rows of a request, if it is open, are computed or given up."""
+        request = self._requests.get(handle)
+        if request is None:
+            return []
+        request.remaining -= rows
+        if request.remaining:
+            return []
+        self._end(handle)
+        return [Completed(handle)]
+
+    def _tick(self, event: work.Tick, now: float) -> List[Action]:
+        # Only now: what the workers have told in the meantime was heard before.
+        actions: List[Action] = list(self._crew.unfit(self.limits, now))
+        absence = self._crew.absence(now)
+        if absence is not None:
+            actions += self.fail_all(WORKER_FAILED, absence)
+        if self._budget.grow(now):
+            actions += self._change_limits()
+        return actions
+
+    # ---------------------------------------------------------------------------- what fails
+
     def _retry_failed(self, event: WorkFailed, now: float) -> List[Action]:
-        batch = self._take_back(event.worker, event.batch_id, now)
-        return [] if batch is None else self._retry(batch, event.message)
+        has_failed = not event.out_of_memory  # a batch of another size may succeed
+        batch = self._crew.finish(event.worker, event.batch_id, self.limits, now, has_failed)
+        if batch is None:
+            return []
+        if has_failed:
+            return self._retry(batch, event.message)
+        actions = self._change_limits() if self._budget.shrink(batch, now) else []
+        if len(batch.rows) == 1:
+            return actions + self._retry(batch, event.message)
+        self._retries.add_halves(batch, self._open_rows(batch))
+        return actions
 
     def _retry_lost(self, event: WorkerLost, now: float) -> List[Action]:
-        worker = self._workers.pop(event.worker, None)
+        worker = self._crew.lose(event.worker, event.reason, now)
         actions: List[Action] = []
         if worker is None:
             return actions
-        for batch_id, batch in worker.running.items():
-            if batch_id in worker.began:
+        for batch_id, batch in reversed(list(worker.running.items())):  # the first goes first again
+            if batch_id in worker.began and batch_id != event.unsent:
                 actions += self._retry(batch, event.reason)
             else:
-                self._run_again(self._open_rows(batch), batch.attempt)
+                self._retries.add_interrupted(batch, self._open_rows(batch))
         return actions
 
     def _retry(self, batch: Batch, reason: str) -> List[Action]:
-        groups = self._open_rows(batch)
-        if batch.attempt < MAX_ATTEMPTS:
-            self._run_again(groups, batch.attempt + 1)
-            return []
-        message = "computing it failed %d times, at last: %s" % (batch.attempt, reason)
-        return [a for h in groups for a in self._fail(h, ErrorKind.WORKER_FAILED, message)]
+        actions: List[Action] = []
+        for row in self._retries.add_failed(batch, self._open_rows(batch)):
+            message = "text %d can't be computed: it failed %d times, at last: %s"
+            actions += self._give_up(row, message % (row.index, batch.attempt, reason))
+        return actions
 
-    def _open_rows(self, batch: Batch) -> Dict[int, List[Row]]:
-        """The rows of a batch that are still wanted, by request."""
-        groups: Dict[int, List[Row]] = {}
-        for row in batch.rows:
-            if row.request in self._requests:
-                groups.setdefault(row.request, []).append(row)
-        return groups
+    def _give_up(self, row: Row, message: str) -> List[Action]:
+        request = self._requests[row.request]
+        request.failed += 1
+        if not request.partial or request.failed == min(request.total, MOST_FAILED + 1):
+            return self._fail(row.request, WORKER_FAILED, message)
+        action = RowFailed(row.request, row.index, message)
+        return [action, *self._count_off(row.request, 1)]
 
-    def _run_again(self, groups: Dict[int, List[Row]], attempt: int) -> None:
-        self._again.extend((attempt, rows) for rows in groups.values())
+    def _open_rows(self, batch: Batch) -> List[Row]:
+        """The rows of a batch that are still wanted."""
+        return [row for row in batch.rows if row.request in self._requests]
+
+    def _change_limits(self) -> List[Action]:
+        self.limits = self._line.limits = self._budget.limits
+        return [LimitsChanged(self.limits)]
+
+    # ------------------------------------------------------------------------------ dispatch
 
     def _dispatch(self, now: float) -> List[Action]:
         actions: List[Action] = []
+        while self._retries.suspects:
+            worker = self._crew.idle()
+            if worker is None:
+                break
+            is_alone = self._crew[worker].streams > 1
+            group = self._retries.take_suspect()
+            actions.append(self._send(worker, group, is_alone, now, is_suspect=True))
         while True:
-            worker_id, opening = self._opening(now)
-            batch = self._next(now, opening.shares) if worker_id is not None else None
-            if batch is None or worker_id is None:
+            suspects = self._retries.suspects
+            worker, opening = self._crew.opening(self.limits, self.waiting_tokens, suspects, now)
+            next_group = self._next(now, opening.shares) if worker is not None else None
+            if worker is None or next_group is None:
                 return actions
-            self._workers[worker_id].begin(batch, opening.alone, now)
-            actions.append(Dispatch(worker_id, batch, opening.alone))
+            actions.append(self._send(worker, next_group, opening.alone, now))
 
-    def _opening(self, now: float) -> Tuple[Optional[bytes], Opening]:
-        """The place for the next batch: of workers with one, that of the one with most credits."""
-        best, found, most = None, Opening(NEVER), 0
-        for worker_id, worker in self._workers.items():
-            if worker.credits > most:
-                opening = worker.opening(self._limits, self._ahead, self.waiting_tokens)
-                if opening.at <= now:
-                    best, found, most = worker_id, opening, worker.credits
-        return best, found
+    def _next(self, now: float, shares: int) -> Optional[Group]:
+        """The next batch's rows: what waits, or one of so many shares of it."""
+        group = self._retries.take_interrupted()
+        if group.rows:
+            return group
+        # Padding counts, too: all that waits isn't limited by its own tokens.
+        most = None if shares == 1 else -(-self.waiting_tokens // shares)
+        rows = self._line.take(now, most)
+        return Group(tuple(rows)) if rows else None
 
-    def _next(self, now: float, shares: int) -> Optional[Batch]:
-        """The next batch: what waits, or one of so many shares of it."""
-        if self._again:
-            attempt, rows = self._again.popleft()
-        else:
-            # Padding counts, too: all that waits isn't limited by its own tokens.
-            most = None if shares == 1 else -(-self.waiting_tokens // shares)
-            attempt, rows = 1, self._line.take(now, most)
-        if not rows:
-            return None
+    def _send(
+        self, worker: bytes, group: Group, is_alone: bool, now: float, is_suspect: bool = False
+    ) -> Dispatch:
         self._next_batch += 1
-        return Batch(self._next_batch, tuple(rows), attempt)
+        batch = Batch(self._next_batch, group.rows, group.attempt, is_suspect, group.failed_alone)
+        self._crew[worker].begin(batch, is_alone, now)
+        return Dispatch(worker, batch, is_alone)

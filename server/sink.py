@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from itertools import islice
-from typing import Any, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
 
 import zmq
 
@@ -18,6 +18,8 @@ from bert_serving.server.assembly import Assembly, Complete, Outcome
 from bert_serving.server.curve import Gate
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
+    Broken,
+    Done,
     Dropped,
     Gone,
     Info,
@@ -25,6 +27,7 @@ from bert_serving.server.messages import (
     Part,
     Registered,
     RequestFailed,
+    RowLost,
     decode,
 )
 from bert_serving.server.publishing import Publisher
@@ -100,8 +103,12 @@ class Sink:
             self._gate.close()
 
     def _read_results(self) -> None:
-        for frames in islice(multipart.received(self._results), BURST):
-            message = decode(multipart.contents(frames))
+        burst = islice(multipart.received(self._results), BURST)
+        messages = [decode(multipart.contents(frames)) for frames in burst]
+        # Before the replies are made: the workers' next batches wait for it.
+        for ending in endings(messages):
+            multipart.send(self._events, ending.frames())
+        for message in messages:
             for client, reply_parts in self._replies(message):
                 size = delivery.REPLY_BYTES + sum(map(len, reply_parts))
                 reply = delivery.Reply(reply_parts[-1], reply_parts, size)
@@ -111,7 +118,9 @@ class Sink:
         if isinstance(message, Info):
             reply = info_frames(message.client, message.request_id, message.info)
             return [(message.client, reply)]
-        assert isinstance(message, (Part, Registered, RequestFailed, Dropped))
+        if isinstance(message, Broken):
+            return []
+        assert isinstance(message, (Part, Registered, RowLost, RequestFailed, Dropped))
         outcomes = self._assembly.handle(message, time.monotonic())
         return [(outcome.client, reply_frames(outcome)) for outcome in outcomes]
 
@@ -139,6 +148,21 @@ class Sink:
         if self._delivery.waiting_for_listeners == 0:
             self._link.report("flushed")
             self._flush_after = None
+
+
+def endings(messages: Sequence[Message]) -> Iterator[Union[Done, Broken]]:
+    """What the ventilator is to be told of batches, in the order in which they ended."""
+    done: List[Tuple[int, str]] = []
+    for message in messages:
+        if isinstance(message, Part) and message.ends:
+            done.append((message.ends, message.worker))
+        elif isinstance(message, Broken):
+            if done:
+                yield Done(tuple(done))
+                done = []
+            yield message
+    if done:
+        yield Done(tuple(done))
 
 
 def reply_frames(outcome: Outcome) -> List[Any]:

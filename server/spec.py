@@ -129,6 +129,7 @@ class ServiceSpec:
     security: SecuritySpec = SecuritySpec()
     max_reply_bytes: int = 0  # of replies that are made or wait to be sent; 0: any number
     max_client_share: float = 1.0  # of each of these bounds, what one client may take
+    worker_timeout: float = 60.0  # seconds that a worker may take for a batch at least; 0: any
     request_timeout: float = 0.0  # seconds for requests that name none; 0: as long as it takes
 
     def for_role(self, role: str) -> "ServiceSpec":

@@ -66,5 +66,6 @@ def describe_work(
         num_open_byte=requests.taken.memory,
         num_open_reply_byte=requests.taken.reply,
         num_waiting_row=scheduler.waiting_rows,
+        token_budget=scheduler.limits.tokens,
         workers=statistics.workers(running),
     )

@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from itertools import islice
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import zmq
 
@@ -37,6 +37,7 @@ from bert_serving.server.messages import (
     Info,
     Ready,
     RequestFailed,
+    RowLost,
     decode,
 )
 from bert_serving.server.open_requests import OpenRequests, Refusal
@@ -97,7 +98,10 @@ class Ventilator:
         self._sink.setsockopt(zmq.LINGER, 1000)
         limits = BatchLimits(spec.max_batch_size, spec.token_budget, spec.padding_weight)
         self._scheduler = Scheduler(
-            limits, spec.priority_batch_size, split_tokens=spec.engine.split_tokens
+            limits,
+            spec.priority_batch_size,
+            split_tokens=spec.engine.split_tokens,
+            worker_timeout=spec.worker_timeout,
         )
         self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer))
         self._statistics = Statistics(time.monotonic())
@@ -119,6 +123,8 @@ class Ventilator:
         self._link.report("ready")
         while True:
             ready = dict(poller.poll(self._patience()))
+            if self._events in ready:
+                self._read_events()  # what a worker ended before it was lost
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
                     self._refuse_the_rest()
@@ -128,8 +134,6 @@ class Ventilator:
                 self._gate.answer()
             if self._workers in ready:
                 self._read_workers()
-            if self._events in ready:
-                self._read_events()
             if self._intake.wake_up_fd in ready:
                 for chunk in self._intake.take():
                     self._add_chunk(chunk)
@@ -246,7 +250,10 @@ class Ventilator:
             return
         # From here on the scheduler sees to it that the request ends.
         deadline = self._reception.deadline_of(accepted)
-        self._schedule(work.Opened(accepted.handle, request.identity, accepted.rows, deadline))
+        partial = accepted.options.partial
+        self._schedule(
+            work.Opened(accepted.handle, request.identity, accepted.rows, deadline, partial)
+        )
         chunk = self._intake.start(accepted)
         if chunk is not None:
             self._add_chunk(chunk)
@@ -298,27 +305,31 @@ class Ventilator:
 
     def _read_workers(self) -> None:
         for name, *frames in multipart.received(self._workers):
-            worker = name.bytes
             message = decode(multipart.contents(frames))
-            if isinstance(message, Ready):
-                self._schedule(work.WorkerJoined(worker, message.credits, message.streams))
-            elif isinstance(message, Done):
-                self._statistics.count_done(worker.decode("ascii"))
-                self._schedule(work.WorkDone(worker, message.batch_id))
-            elif isinstance(message, Broken):
-                self._schedule(work.WorkFailed(worker, message.batch_id, message.message))
+            assert isinstance(message, Ready)
+            self._schedule(work.WorkerJoined(name.bytes, message.credits, message.streams))
 
     def _read_events(self) -> None:
         for frames in multipart.received(self._events):
             message = decode(multipart.contents(frames))
-            assert isinstance(message, Gone)
-            self._statistics.count_expired_replies(message.lost)
-            if not message.listens:
-                if not self._reception.is_back(message.client, time.monotonic()):
-                    self._schedule(work.ClientGone(message.client))
-                continue
+            if isinstance(message, Done):
+                for batch_id, worker in message.batches:
+                    self._statistics.count_done(worker)
+                    self._schedule(work.WorkDone(worker.encode("ascii"), batch_id))
+            elif isinstance(message, Broken):
+                failed = (message.batch_id, message.message, message.out_of_memory)
+                self._schedule(work.WorkFailed(message.worker.encode("ascii"), *failed))
+            else:
+                assert isinstance(message, Gone)
+                self._note_gone(message)
+
+    def _note_gone(self, message: Gone) -> None:
+        self._statistics.count_expired_replies(message.lost)
+        if message.listens:
             for handle in self._open.of_client(message.client):
                 self._schedule(work.Rejected(handle, ErrorKind.OVERLOADED, UNREAD))
+        elif not self._reception.is_back(message.client, time.monotonic()):
+            self._schedule(work.ClientGone(message.client))
 
     def _schedule(self, event: work.Event) -> None:
         self._perform(self._scheduler.handle(event, time.monotonic()))
@@ -331,6 +342,9 @@ class Ventilator:
                 # What follows comes last, for batches must leave in the order of their numbers.
                 pending.extend(self._dispatch(action))
                 continue
+            if isinstance(action, (work.Unfit, work.LimitsChanged, work.RowFailed)):
+                self._note_trouble(action)
+                continue
             accepted = self._open.pop(action.handle)
             if isinstance(action, work.Failed):
                 name = accepted.request.name
@@ -339,6 +353,17 @@ class Ventilator:
                 self._open.note_completed(accepted, time.monotonic())
             elif isinstance(action, work.Forgotten):
                 multipart.send(self._sink, Dropped(action.handle).frames())
+
+    def _note_trouble(self, action: Union[work.Unfit, work.LimitsChanged, work.RowFailed]) -> None:
+        if isinstance(action, work.Unfit):
+            worker = action.worker.decode("ascii")
+            self._link.report("hung", worker=worker, reason=action.reason)
+        elif isinstance(action, work.LimitsChanged):
+            tokens = action.limits.tokens
+            logger.warning("for lack of memory, batches count at most %d tokens for now", tokens)
+        else:
+            lost = RowLost(action.handle, action.index, action.message)
+            multipart.send(self._sink, lost.frames())
 
     def _dispatch(self, action: work.Dispatch) -> List[work.Action]:
         """Send a batch; returns what is to be done if that fails."""
@@ -354,6 +379,6 @@ class Ventilator:
             multipart.send(self._workers, [action.worker] + message.frames())
         except zmq.ZMQError as error:
             # The connection is gone; the scheduler gives the rows to another worker.
-            lost = work.WorkerLost(action.worker, str(error))
+            lost = work.WorkerLost(action.worker, str(error), unsent=batch.batch_id)
             return self._scheduler.handle(lost, time.monotonic())
         return []

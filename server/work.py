@@ -20,10 +20,13 @@ __all__ = [
     "Event",
     "Failed",
     "Forgotten",
+    "LimitsChanged",
     "Opened",
     "Rejected",
+    "RowFailed",
     "RowsReady",
     "Tick",
+    "Unfit",
     "WorkDone",
     "WorkFailed",
     "WorkerJoined",
@@ -42,6 +45,7 @@ class Opened:
     client: bytes
     total_rows: int
     deadline: Optional[float] = None
+    partial: bool = False  # rows may fail without the others
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,16 @@ class WorkFailed:
     worker: bytes
     batch_id: int
     message: str
+    out_of_memory: bool = False  # there was too little for a batch of this size
 
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker is gone with all the batches it held."""
+    """A worker is gone with all the batches it held; the one that is ``unsent`` it never got."""
 
     worker: bytes
     reason: str
+    unsent: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -133,11 +139,18 @@ Event = Union[
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows computed together, ordered by request and index."""
+    """Rows computed together, ordered by request and index.
+
+    ``attempt`` is one more than the number of times that batches with all of these rows failed. One
+    that is ``suspect`` is computed by a worker that holds nothing else; ``failed_alone`` is how
+    often its only row failed by itself.
+    """
 
     batch_id: int
     rows: Tuple[Row, ...]
     attempt: int = 1
+    suspect: bool = False
+    failed_alone: int = 0
     tokens: int = field(init=False)
     longest: int = field(init=False)
 
@@ -178,10 +191,34 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class RowFailed:
+    """A row can't be computed; its request, which is ``partial``, goes on without it."""
+
+    handle: int
+    index: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A worker hangs, or fails whatever it gets: it should be replaced."""
+
+    worker: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class LimitsChanged:
+    """Batches count at most so many tokens from now on."""
+
+    limits: BatchLimits
+
+
+@dataclass(frozen=True)
 class Forgotten:
     """Nobody waits for the request's result; what there is of it can be thrown away."""
 
     handle: int
 
 
-Action = Union[Dispatch, Completed, Failed, Forgotten]
+Action = Union[Dispatch, Completed, Failed, Forgotten, RowFailed, Unfit, LimitsChanged]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import List, Tuple, Union
+from dataclasses import replace
+from typing import List, Union
 
 import numpy as np
 import zmq
@@ -13,8 +14,9 @@ from bert_serving.client import multipart
 from bert_serving.server import engines
 from bert_serving.server.computing import compute_batch
 from bert_serving.server.engines import Engine, Features
+from bert_serving.server.engines.memory import is_out_of_memory
 from bert_serving.server.link import Link
-from bert_serving.server.messages import BatchMessage, Broken, Done, Part, Ready, decode
+from bert_serving.server.messages import BatchMessage, Broken, Part, Ready, decode
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.streams import InPlace, Streams, open_streams
 
@@ -22,8 +24,8 @@ __all__ = ["Worker"]
 
 logger = logging.getLogger(__name__)
 
-#: Of a batch: its number and its vectors, or why there are none.
-Outcome = Union[Tuple[int, List[Part]], Broken]
+#: Of a batch: its vectors, or why there are none.
+Outcome = Union[List[Part], Broken]
 
 #: Shapes run once before the first batch, so that it finds the engine's memory laid out.
 WARM_UP = ((1, 8), (8, 16))
@@ -36,6 +38,7 @@ class Worker:
         self, context: zmq.Context, spec: ServiceSpec, endpoints: Endpoints, link: Link, name: str
     ) -> None:
         self._spec = spec
+        self._name = name
         self._link = link
         self._ventilator = context.socket(zmq.DEALER)
         self._ventilator.setsockopt(zmq.IDENTITY, name.encode("ascii"))
@@ -91,25 +94,22 @@ class Worker:
             parts = compute_batch(self._engine, spec.engine, spec.pooling, batch, began)
         except Exception as error:
             logger.exception("batch %d failed", batch.batch_id)
-            return Broken(batch.batch_id, "%s: %s" % (type(error).__name__, error))
+            message = "%s: %s" % (type(error).__name__, error)
+            return Broken(self._name, batch.batch_id, message, is_out_of_memory(error))
         logger.debug(
             "batch %d: %d rows, %d tokens",
             batch.batch_id,
             len(batch.lengths),
             batch.features.shape[1],
         )
-        return batch.batch_id, parts
+        parts[-1] = replace(parts[-1], ends=batch.batch_id, worker=self._name)
+        return parts
 
     def _hand_over(self) -> None:
-        """Send the vectors to the sink, and tell the ventilator."""
+        """Send the vectors to the sink, which tells the ventilator what has ended."""
         for outcome in self._streams.take():
-            if isinstance(outcome, Broken):
-                multipart.send(self._ventilator, outcome.frames())
-                continue
-            batch_id, parts = outcome
-            for part in parts:
-                multipart.send(self._sink, part.frames(), lend=True)
-            multipart.send(self._ventilator, Done(batch_id).frames())
+            for message in [outcome] if isinstance(outcome, Broken) else outcome:
+                multipart.send(self._sink, message.frames(), lend=True)
 
 
 def warm_up(engine: Engine, max_length: int) -> None:

@@ -2,16 +2,19 @@
 
 A layer's hidden states are vectors of the tokens, each layer's different, as wide as the texts'.
 
-For tests of the plumbing and its benchmark: a vector tells which text it belongs to.
+For tests of the plumbing and its benchmark: a vector tells which text it belongs to. It also fails
+in many ways, if it is told to (:mod:`faults`).
 """
 
 from __future__ import annotations
 
+import os
 from typing import Dict, Sequence
 
 import numpy as np
 
 from bert_serving.server.engines.base import Engine, Features
+from bert_serving.server.engines.faults import VARIABLE, Faults
 from bert_serving.server.pooling import HiddenStates
 from bert_serving.server.spec import EngineSpec
 
@@ -31,17 +34,25 @@ class EchoEngine(Engine):
     def load(self, spec: EngineSpec, device: int) -> None:
         self._dimension = spec.dimension
         self._per_token = spec.per_token
+        setting = os.environ.get(VARIABLE)
+        self._faults = Faults(setting, vocabulary()) if setting else None
 
     def encode(self, features: Features, is_alone: bool = True) -> np.ndarray:
-        marks = _marks(features.tokens[0], features.positions)
+        ids = features.tokens[0]
+        if self._faults is not None:
+            self._faults.commit(ids, features.rows)
+        marks = _marks(ids, features.positions)
         if not self._per_token:
             marks = np.add.reduceat(marks, features.starts) % PRIME
-        return _spread(marks, self._dimension)
+        vectors = _spread(marks, self._dimension)
+        return vectors if self._faults is None else self._faults.misshape(ids, vectors)
 
     def hidden_states(
         self, features: Features, layers: Sequence[int], pooled: bool, is_alone: bool = True
     ) -> HiddenStates:
         assert not pooled, "it has no pooler"
+        if self._faults is not None:
+            self._faults.commit(features.tokens[0], features.rows)
         marks = _marks(features.tokens[0], features.positions)
         return HiddenStates(
             {layer: _spread((marks + layer + 1) % PRIME, self._dimension) for layer in layers}

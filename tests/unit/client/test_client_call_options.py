@@ -139,6 +139,7 @@ BAD = [
     ({"dtype": "int8"}, ValueError, "dtype must be float32 or float16, not 'int8'"),
     ({"dtype": np.float16}, ValueError, "dtype must be float32 or float16"),
     ({"texts": [["a"]], "is_tokenized": True, "show_offsets": True}, ValueError, "is_tokenized"),
+    ({"partial": True}, ValueError, "name details=True"),
     ({"stream": True, "blocking": False}, ValueError, "leave blocking=False out"),
     ({"show_progress": True, "blocking": False}, ValueError, "leave blocking=False out"),
     ({"show_progress": True, "stream": True}, ValueError, "leave one out"),
@@ -434,7 +435,7 @@ def test_what_a_1_10_server_is_asked(old_server: Any, old: Any, vectors: Any) ->
     np.testing.assert_array_equal(array, vectors(["a", "b"]))
     np.testing.assert_array_equal(old.encode(["a"], show_progress=True), vectors(["a"]))
     response = old.encode(["a"], details=True)
-    assert response[2:] == ("", None, (), None, None)
+    assert response[2:] == ("", None, (), None, None, {})
     old.encode(["a"], blocking=False, dtype="float16")
     assert next(old.fetch()).embedding.dtype == np.float16
     assert set(map(len, old_server.requests)) == {4}

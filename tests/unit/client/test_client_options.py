@@ -26,6 +26,7 @@ any_options = st.builds(
     tokens=st.booleans(),
     offsets=st.booleans(),
     stream=st.booleans(),
+    partial=st.booleans(),
 )
 
 

@@ -27,6 +27,7 @@ def part_of(rows: List[int], is_last: bool = False, width: Optional[int] = None)
             tuple(row for row in rows if row % 2),
             Timings(0, 0, 0, 1),
             [[[row, row + 1]] for row in rows],
+            {row: "row %d is poison" % row for row in rows if row % 3 == 0},
         ),
         Part(rows, is_last),
     )

@@ -114,7 +114,10 @@ def test_details_round_trip(
     offsets = data.draw(st.none() | st.lists(spans, min_size=rows, max_size=rows))
     numbers = st.lists(st.integers(0, 2**40), max_size=4)
     timings = Timings(*data.draw(st.tuples(*[seconds] * 4))) if has_timings else None
-    details = Details(data.draw(st.integers(0, 2**40)), tuple(data.draw(numbers)), timings)
+    failed = data.draw(st.dictionaries(st.integers(0, 99), st.text(max_size=9), max_size=3))
+    details = Details(
+        data.draw(st.integers(0, 2**40)), tuple(data.draw(numbers)), timings, None, failed
+    )
     part = None
     if is_last is not None:
         part = Part(data.draw(st.lists(st.integers(0, 99), min_size=rows, max_size=rows)), is_last)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server import assembly
 from bert_serving.server.assembly import Assembly, Complete
-from bert_serving.server.messages import Dropped, Part, Registered, ReplyPlan, RequestFailed
+from bert_serving.server.messages import (
+    Dropped,
+    Part,
+    Registered,
+    ReplyPlan,
+    RequestFailed,
+    RowLost,
+)
 
 DIMENSION = 3
 NOW = 100.0
@@ -299,6 +306,56 @@ def test_a_stream_has_each_row_once(rows: int, per_token: bool, data: Any) -> No
     assert sorted(seen) == list(range(rows))
     assert target.open_requests == 0
     assert target.ended_requests == 1
+
+
+@given(
+    rows=st.integers(2, 9),
+    per_token=st.booleans(),
+    stream=st.booleans(),
+    data=st.data(),
+)
+def test_rows_that_are_lost_are_zeros_and_told(
+    rows: int, per_token: bool, stream: bool, data: Any
+) -> None:
+    lost = data.draw(st.sets(st.integers(0, rows - 1), min_size=1, max_size=rows - 1))
+    places = [(1, index) for index in range(rows) if index not in lost]
+    rest = data.draw(st.permutations(places))
+    events: List[Any] = [planned(1, rows, plan(stream))]
+    events += [RowLost(1, index, "row %d is poison" % index) for index in lost]
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        events.append(part(sorted(rest[:size]), per_token))
+        rest = rest[size:]
+    target = Assembly()
+    outcomes = [o for event in data.draw(st.permutations(events)) for o in target.handle(event, 0)]
+    expected = expected_array(1, rows, 6 if per_token else None)
+    expected[list(lost)] = 0
+    seen: List[int] = []
+    told: Dict[int, str] = {}
+    for number, outcome in enumerate(outcomes, 1):
+        assert isinstance(outcome, Complete)
+        assert outcome.details is not None
+        numbers = list(range(rows)) if outcome.part is None else outcome.part.rows
+        assert outcome.part is None or outcome.part.is_last == (number == len(outcomes))
+        seen += numbers
+        told.update(outcome.details.failed)
+        np.testing.assert_array_equal(outcome.array, expected[numbers])
+    assert sorted(seen) == list(range(rows))
+    assert told == {index: "row %d is poison" % index for index in lost}
+    assert target.open_requests == 0
+
+
+def test_a_row_that_came_before_it_was_lost_has_not_failed() -> None:
+    """Its worker died after it had sent the vectors, and so did another one over it."""
+    target = Assembly()
+    target.handle(planned(1, 2, plan()), NOW)
+    target.handle(part([(1, 0)]), NOW)
+    assert target.handle(RowLost(1, 0, "it is poison"), NOW) == []
+    (outcome,) = target.handle(part([(1, 1)]), NOW)
+    assert isinstance(outcome, Complete)
+    assert outcome.details is not None
+    assert outcome.details.failed == {}
+    assert target.handle(RowLost(1, 0, "it is poison"), NOW) == []
 
 
 def test_a_stream_that_fails_ends_with_the_error() -> None:

@@ -114,3 +114,40 @@ def test_what_follows_one_that_is_to_be_alone_is_not_known_yet() -> None:
     holder.begin(batch_of(10, 1), True, 0.0)
     holder.begin(batch_of(10, 2), True, 0.0)
     assert opening(holder, 1000) == Opening(NEVER)
+
+
+def test_a_batch_that_took_very_long_changes_the_pace_a_little() -> None:
+    holder = Holder(credits=2, pace=1.0)
+    holder.begin(batch_of(10, 1), False, 0.0)
+    holder.finish(1, LIMITS, 5000.0)
+    assert holder.pace == pytest.approx(1.0 + 0.2 * 3.0)
+
+
+def test_a_pace_that_is_known_from_such_a_batch_is_soon_forgotten() -> None:
+    holder = Holder(credits=2)
+    for number, seconds in enumerate((5000.0, 10.0, 10.0), 1):
+        holder.begin(batch_of(10, number), False, 0.0)
+        holder.finish(number, LIMITS, seconds)
+    assert holder.pace < 4.0
+
+
+def test_it_hangs_if_a_batch_takes_longer_than_the_timeout_and_than_its_like() -> None:
+    holder = Holder(credits=2, pace=1.0)
+    holder.begin(batch_of(10, 1), False, 0.0)
+    assert holder.unfitness(LIMITS, 60.0, 199.0) is None, "batches like this take 10 s"
+    assert not holder.is_kept
+    assert holder.unfitness(LIMITS, 300.0, 201.0) is None
+    assert holder.unfitness(LIMITS, 0.0, 201.0) is None, "any time is allowed"
+    assert holder.unfitness(LIMITS, 60.0, 201.0) == "it has computed a batch for 201 s"
+    assert holder.unfitness(LIMITS, 60.0, 202.0) is None, "it was told"
+    assert opening(holder) == Opening(NEVER)
+    holder.finish(1, LIMITS, 203.0)
+    assert not holder.is_kept
+
+
+def test_nothing_is_put_beside_a_suspect() -> None:
+    holder = Holder(credits=2, streams=2)
+    holder.begin(Batch(1, batch_of(10, 1).rows, suspect=True), True, 0.0)
+    assert opening(holder, 1000) == Opening(NEVER)
+    holder.finish(1, LIMITS, 1.0)
+    assert opening(holder).at == 1.0

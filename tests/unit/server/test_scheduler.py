@@ -22,7 +22,10 @@ from hypothesis.stateful import (
 
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server.batching import BatchLimits, Row
-from bert_serving.server.scheduler import MAX_ATTEMPTS, Scheduler
+from bert_serving.server.crew import GRACE
+from bert_serving.server.holding import MOST_FAILURES
+from bert_serving.server.retries import MAX_ALONE, PARTS
+from bert_serving.server.scheduler import MOST_FAILED, Scheduler
 from bert_serving.server.work import (
     Action,
     Batch,
@@ -33,10 +36,13 @@ from bert_serving.server.work import (
     Event,
     Failed,
     Forgotten,
+    LimitsChanged,
     Opened,
     Rejected,
+    RowFailed,
     RowsReady,
     Tick,
+    Unfit,
     WorkDone,
     WorkerJoined,
     WorkerLost,
@@ -60,7 +66,19 @@ class Request:
         self.tokenized = 0
         self.ended: Optional[Action] = None
         self.computed: Set[int] = set()
+        self.given_up: Set[int] = set()
+        self.poisonous: Set[int] = set()  # rows that fail whenever they are computed
+        self.partial = False
         self.failures: Dict[int, int] = {}
+        self.failures_alone: Dict[int, int] = {}
+
+    @property
+    def most_failures(self) -> int:
+        """In company, the request by itself, in parts of parts, and the row by itself."""
+        parts, rows = 0, self.total
+        while rows > 1:
+            parts, rows = parts + 1, -(-rows // PARTS)
+        return 1 + 1 + parts + MAX_ALONE - 1
 
 
 class Bench:
@@ -75,11 +93,17 @@ class Bench:
         padding_weight: float = 1.0,
         ahead: float = 1.0,
         split_tokens: int = 0,
+        worker_timeout: float = 0.0,
     ) -> None:
         self.limits = BatchLimits(rows, tokens, padding_weight)
         self.split_tokens = split_tokens
         self.scheduler = Scheduler(
-            self.limits, small_rows, aging, ahead=ahead, split_tokens=split_tokens
+            self.limits,
+            small_rows,
+            aging,
+            ahead=ahead,
+            split_tokens=split_tokens,
+            worker_timeout=worker_timeout,
         )
         self.now = 100.0
         self.requests: Dict[int, Request] = {}
@@ -87,6 +111,10 @@ class Bench:
         self.streams: Dict[bytes, int] = {}
         self.held: Dict[bytes, Dict[int, Batch]] = {}
         self.alone: Dict[int, bool] = {}  # of each batch
+        self.unfit: Set[bytes] = set()
+        self.without_workers_since: Optional[float] = None
+        #: Whether a row that isn't poisonous never fails by itself more often than once.
+        self.only_poison_fails = False
         self.batches: List[Tuple[bytes, Batch]] = []
 
     # ---------------------------------------------------------------------------- stimuli
@@ -98,11 +126,13 @@ class Bench:
         client: bytes = b"client",
         timeout: Optional[float] = None,
         tokenized: bool = True,
+        partial: bool = False,
     ) -> int:
         handle = len(self.requests) + 1
         deadline = None if timeout is None else self.now + timeout
         self.requests[handle] = Request(client, total, deadline)
-        self.send(Opened(handle, client, total, deadline))
+        self.requests[handle].partial = partial
+        self.send(Opened(handle, client, total, deadline, partial))
         if tokenized:
             self.tokenize(handle, lengths or [8] * total)
         return handle
@@ -119,11 +149,13 @@ class Bench:
         self.credits[worker] = credits
         self.streams[worker] = streams
         self.held[worker] = {}
+        self.without_workers_since = None
         self.send(WorkerJoined(worker, credits, streams))
 
     def done(self, worker: bytes = b"w0", stream: int = 0) -> Batch:
         """The worker finishes the batch that it got first, or another that it computes."""
         batch = self._release(worker, stream)
+        self.unfit.discard(worker)
         for row in batch.rows:
             self.requests[row.request].computed.add(row.index)
         self.send(WorkDone(worker, batch.batch_id))
@@ -135,10 +167,35 @@ class Bench:
         self.send(WorkFailed(worker, batch.batch_id, message))
         return batch
 
+    def run_out_of_memory(self, worker: bytes = b"w0", stream: int = 0) -> Batch:
+        batch = self._release(worker, stream)
+        self.unfit.discard(worker)
+        if len(batch.rows) == 1:
+            self._count_failure(batch)
+        self.send(WorkFailed(worker, batch.batch_id, "out of memory", out_of_memory=True))
+        return batch
+
+    def answer(self, worker: bytes = b"w0", kills: bool = False) -> None:
+        """The worker ends its first batch, as well as the rows allow."""
+        batch = next(iter(self.held[worker].values()))
+        if not self.is_poisonous(batch):
+            self.done(worker)
+        elif kills:
+            self.lose(worker, "it was killed")
+            self.join(worker + b"'")
+        else:
+            self.fail(worker)
+
+    def is_poisonous(self, batch: Batch) -> bool:
+        return any(row.index in self.requests[row.request].poisonous for row in batch.rows)
+
     def lose(self, worker: bytes = b"w0", reason: str = "gone") -> List[Batch]:
         computing = self.computing(worker)
         batches = list(self.held.pop(worker).values())
         del self.credits[worker]
+        self.unfit.discard(worker)
+        if not self.held:
+            self.without_workers_since = self.now
         # It begins them in order: the others were never begun.
         for batch in batches[:computing]:
             self._count_failure(batch)
@@ -156,8 +213,8 @@ class Bench:
         self.check()
         return actions
 
-    def finish(self) -> None:
-        """All rows get tokenized, all workers answer."""
+    def finish(self, kills: bool = False) -> None:
+        """All rows get tokenized, all workers answer; poison kills them or only fails."""
         for handle, request in list(self.requests.items()):
             missing = request.total - request.tokenized
             if missing:
@@ -165,7 +222,7 @@ class Bench:
         self.join(b"last", 1)
         while any(self.held.values()):
             for worker in [worker for worker, batches in self.held.items() if batches]:
-                self.done(worker)
+                self.answer(worker, kills)
 
     def end_of(self, handle: int) -> Optional[Action]:
         return self.requests[handle].ended
@@ -176,13 +233,7 @@ class Bench:
         self.scheduler.validate()
         for worker, batches in self.held.items():
             assert len(batches) <= self.credits[worker]
-        if self.scheduler.waiting_rows:
-            open_workers = [w for w in self.held if len(self.held[w]) < self.credits[w]]
-            places = [w for w in open_workers if self.has_place(w)]
-            assert not any(self.has_idle_stream(w) for w in places), "a stream waits, as rows do"
-            wake_at = self.scheduler.wake_at()
-            assert (wake_at is not None) == bool(places)
-            assert wake_at is None or wake_at > self.now, "it is time for a batch"
+        self._check_workers()
         assert self.scheduler.open_requests == sum(
             request.ended is None for request in self.requests.values()
         )
@@ -190,11 +241,26 @@ class Bench:
             if request.ended is None and request.deadline is not None:
                 assert self.now < request.deadline
 
+    def _check_workers(self) -> None:
+        able = [w for w in self.held if len(self.held[w]) < self.credits[w] and w not in self.unfit]
+        free = [w for w in able if not self.has_suspect(w)]
+        suspects = self.scheduler._retries.suspects
+        assert not suspects or all(self.held[w] for w in able), "a suspect waits for nothing"
+        if not suspects and self.scheduler.waiting_rows:
+            places = [w for w in free if self.has_place(w)]
+            assert not any(self.has_idle_stream(w) for w in places), "a stream waits, as rows do"
+            wake_at = self.scheduler.wake_at()
+            assert (wake_at is not None) == bool(places)
+            assert wake_at is None or wake_at > self.now, "it is time for a batch"
+
+    def has_suspect(self, worker: bytes) -> bool:
+        return any(batch.suspect for batch in self.held[worker].values())
+
     def computing(self, worker: bytes) -> int:
         """How many of the batches it holds, from the first, it has begun."""
         alone = [self.alone[batch_id] for batch_id in self.held[worker]]
-        if alone and alone[0]:
-            return 1
+        if not alone or alone[0]:
+            return len(alone[:1])
         return min(self.streams[worker], (alone + [True]).index(True))
 
     def has_place(self, worker: bytes) -> bool:
@@ -217,13 +283,44 @@ class Bench:
             self.alone[action.batch.batch_id] = action.alone
             self._note_batch(action.worker, action.batch)
             return
+        if isinstance(action, Unfit):
+            assert action.worker in self.held
+            self.unfit.add(action.worker)
+            return
+        if isinstance(action, LimitsChanged):
+            assert 0 < action.limits.tokens <= self.limits.tokens
+            assert action.limits == self.scheduler.limits
+            return
         request = self.requests[action.handle]
         assert request.ended is None, "a request ended twice"
+        if isinstance(action, RowFailed):
+            assert request.partial
+            self._check_given_up(request, action.index, action.message)
+            request.given_up.add(action.index)
+            return
         request.ended = action
         if isinstance(action, Completed):
-            assert request.computed == set(range(request.total))
+            assert request.computed | request.given_up == set(range(request.total))
+            assert not request.computed & request.given_up
+            assert request.computed, "a request of which nothing is left fails"
         elif isinstance(action, Failed) and action.kind == ErrorKind.WORKER_FAILED:
-            assert max(request.failures.values()) >= MAX_ATTEMPTS
+            if "no worker is running" in action.message:
+                assert not self.held
+                assert self.without_workers_since is not None
+                assert self.now >= self.without_workers_since + GRACE
+                return
+            index = int(action.message.split()[1])
+            self._check_given_up(request, index, action.message)
+            if request.partial:
+                failed = len(request.given_up) + 1
+                assert failed == min(request.total, MOST_FAILED + 1)
+
+    def _check_given_up(self, request: Request, index: int, message: str) -> None:
+        assert message.startswith("text %d can't be computed" % index)
+        assert request.failures_alone[index] == MAX_ALONE
+        assert index not in request.computed | request.given_up
+        if self.only_poison_fails:
+            assert index in request.poisonous
 
     def _note_batch(self, worker: bytes, batch: Batch) -> None:
         places = [(row.request, row.index) for row in batch.rows]
@@ -242,9 +339,12 @@ class Bench:
             request = self.requests[row.request]
             assert request.ended is None, "rows of an ended request are computed"
             assert row.index not in request.computed, "a row is computed again for nothing"
+            assert row.index not in request.given_up
             assert row.features[0, 0] == row.index
         if batch.attempt > 1:
             assert len({row.request for row in batch.rows}) == 1
+        assert not self.has_suspect(worker), "a batch beside a suspect"
+        assert not (batch.suspect and self.held[worker]), "a suspect beside a batch"
         self.held[worker][batch.batch_id] = batch
         self.batches.append((worker, batch))
 
@@ -254,8 +354,12 @@ class Bench:
 
     def _count_failure(self, batch: Batch) -> None:
         for row in batch.rows:
-            failures = self.requests[row.request].failures
+            request = self.requests[row.request]
+            failures, alone = request.failures, request.failures_alone
             failures[row.index] = failures.get(row.index, 0) + 1
+            if len(batch.rows) == 1:
+                alone[row.index] = alone.get(row.index, 0) + 1
+            assert failures[row.index] <= request.most_failures
 
 
 def handles_in(batch: Batch) -> List[int]:
@@ -652,6 +756,7 @@ def test_all_that_a_lost_worker_computed_counts_as_an_attempt() -> None:
     handles = [bench.open(1), bench.open(1), bench.open(1)]
     bench.lose(b"w1")
     bench.join(b"w2", credits=3)
+    bench.finish()
     attempts = {handles_in(batch)[0]: batch.attempt for _, batch in bench.batches[3:]}
     assert [attempts[handle] for handle in handles] == [2, 2, 1]
 
@@ -770,11 +875,11 @@ def test_rows_of_a_lost_worker_run_again_elsewhere_each_request_alone() -> None:
     assert handles_in(bench.batches[0][1]) == [first, second]
     bench.join(b"w2", credits=4)
     bench.lose(b"w1")
+    bench.done(b"w2")
+    bench.done(b"w2")
     again = [batch for worker, batch in bench.batches if worker == b"w2"]
     assert [handles_in(batch) for batch in again] == [[first], [second]]
-    assert [batch.attempt for batch in again] == [2, 2]
-    bench.done(b"w2")
-    bench.done(b"w2")
+    assert [(batch.attempt, batch.suspect) for batch in again] == [(2, True), (2, True)]
     assert bench.end_of(first) == Completed(first)
     assert bench.end_of(second) == Completed(second)
 
@@ -801,29 +906,185 @@ def test_rows_that_run_again_come_first() -> None:
     assert handles_in(bench.batches[-1][1]) == [first]
 
 
-def test_a_request_whose_batch_fails_every_time_gets_an_error() -> None:
-    bench = Bench()
+def test_a_request_whose_batches_fail_every_time_gets_an_error_of_its_first_row() -> None:
+    bench = Bench(rows=100)
     bench.join()
-    handle = bench.open(2)
-    for _ in range(MAX_ATTEMPTS):
-        assert bench.end_of(handle) is None
-        bench.fail(message="EngineError: out of memory")
+    handle = bench.open(100)
+    while bench.end_of(handle) is None:
+        bench.fail(message="EngineError: no")
     end = bench.end_of(handle)
     assert isinstance(end, Failed)
     assert end.kind == ErrorKind.WORKER_FAILED
-    assert "EngineError: out of memory" in end.message
-    assert len(bench.batches) == MAX_ATTEMPTS
+    assert end.message == "text 0 can't be computed: it failed 5 times, at last: EngineError: no"
+    assert [len(batch.rows) for _, batch in bench.batches] == [100, 100, 7, 1, 1]
 
 
 def test_a_request_whose_workers_all_die_gets_an_error() -> None:
     bench = Bench()
-    handle = bench.open(2)
-    for attempt in range(MAX_ATTEMPTS):
+    handle = bench.open(1)
+    for attempt in range(2):
         bench.join(b"w%d" % attempt)
         bench.lose(b"w%d" % attempt, "worker %d was killed" % attempt)
     end = bench.end_of(handle)
     assert isinstance(end, Failed)
-    assert "worker %d was killed" % (MAX_ATTEMPTS - 1) in end.message
+    assert "failed 2 times, at last: worker 1 was killed" in end.message
+
+
+@pytest.mark.parametrize("kills", [True, False])
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_poisonous_row_is_found(partial: bool, kills: bool) -> None:
+    bench = Bench(rows=300)
+    bench.only_poison_fails = True
+    bench.join(credits=0)
+    others = [bench.open(5, client=b"%d" % number) for number in range(4)]
+    poisoned = bench.open(256, partial=partial)
+    bench.requests[poisoned].poisonous = {17}
+    bench.finish(kills)
+    assert [bench.end_of(handle) for handle in others] == [Completed(h) for h in others]
+    failures = bench.requests[poisoned].failures
+    assert (failures[17], failures[255]) == (5, 2), "and the second one only in company"
+    if partial:
+        assert bench.end_of(poisoned) == Completed(poisoned)
+        assert bench.requests[poisoned].given_up == {17}
+    else:
+        end = bench.end_of(poisoned)
+        assert isinstance(end, Failed)
+        assert "text 17 can't be computed" in end.message
+
+
+def test_a_partial_request_of_which_nothing_is_left_fails() -> None:
+    bench = Bench(rows=300)
+    bench.join()
+    few, many = bench.open(2, partial=True), bench.open(200, partial=True)
+    bench.requests[few].poisonous = {0, 1}
+    bench.requests[many].poisonous = set(range(100))
+    bench.finish()
+    assert isinstance(bench.end_of(few), Failed)
+    assert isinstance(bench.end_of(many), Failed)
+    assert len(bench.requests[many].given_up) == MOST_FAILED
+
+
+def test_a_suspect_is_computed_by_a_worker_that_holds_nothing_else() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"w1", credits=2)
+    bench.join(b"w2", credits=2)
+    handles = [bench.open(1) for _ in range(6)]
+    bench.lose(b"w2")
+    bench.done(b"w1")
+    assert len(bench.held[b"w1"]) == 1, "it gets nothing, so that it becomes free"
+    bench.done(b"w1")
+    (suspect,) = bench.held[b"w1"].values()
+    assert suspect.suspect
+    bench.done(b"w1")
+    assert [batch.suspect for batch in bench.held[b"w1"].values()] == [False, False]
+    bench.finish()
+    assert [bench.end_of(handle) for handle in handles] == [Completed(h) for h in handles]
+
+
+def test_what_a_lost_worker_had_not_begun_runs_again_as_it_is() -> None:
+    bench = Bench(rows=4)
+    bench.join(b"w1", credits=2)
+    bench.open(4)
+    other = bench.open(2)
+    bench.lose(b"w1")
+    bench.join(b"w2", credits=4)
+    batch = bench.done(b"w2")
+    assert (handles_in(batch), batch.attempt, batch.suspect) == ([1], 2, True)
+    batch = bench.done(b"w2")
+    assert (handles_in(batch), batch.attempt, batch.suspect) == ([other], 1, False)
+
+
+def test_a_batch_that_never_left_has_not_failed() -> None:
+    bench = Bench()
+    bench.join(b"w1")
+    bench.open(1)
+    (batch,) = bench.held.pop(b"w1").values()
+    bench.send(WorkerLost(b"w1", "no route", unsent=batch.batch_id))
+    bench.join(b"w2")
+    assert [(one.attempt, one.suspect) for _, one in bench.batches] == [(1, False), (1, False)]
+
+
+def test_with_too_little_memory_batches_are_halved() -> None:
+    bench = Bench(rows=100, tokens=80)
+    bench.join()
+    handle = bench.open(10)
+    bench.run_out_of_memory()
+    assert bench.scheduler.limits.tokens == 40
+    assert [len(batch.rows) for _, batch in bench.batches] == [10, 5]
+    bench.run_out_of_memory()
+    assert bench.scheduler.limits.tokens == 20
+    bench.finish()
+    assert bench.end_of(handle) == Completed(handle)
+    assert [len(batch.rows) for _, batch in bench.batches] == [10, 5, 3, 2, 5]
+    assert {batch.attempt for _, batch in bench.batches} == {1}
+
+
+def test_a_row_that_needs_too_much_memory_by_itself_is_given_up() -> None:
+    bench = Bench()
+    bench.join()
+    handle = bench.open(2)
+    while bench.end_of(handle) is None:
+        bench.run_out_of_memory()
+    end = bench.end_of(handle)
+    assert isinstance(end, Failed)
+    assert end.message == "text 0 can't be computed: it failed 2 times, at last: out of memory"
+
+
+def test_a_worker_that_takes_too_long_is_told_once_and_gets_nothing() -> None:
+    bench = Bench(rows=1, worker_timeout=60.0)
+    bench.join(b"w1", credits=2)
+    bench.open(1)
+    bench.now += 59.0
+    assert bench.send(Tick()) == []
+    bench.now += 2.0
+    assert bench.send(Tick()) == [Unfit(b"w1", "it has computed a batch for 61 s")]
+    assert bench.send(Tick()) == []
+    bench.open(1)
+    assert len(bench.batches) == 1
+    bench.done(b"w1")
+    assert len(bench.batches) == 2, "it goes on after all"
+
+
+def test_a_worker_that_fails_always_is_told_and_gets_nothing() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"bad")
+    handles = [bench.open(1) for _ in range(9)]
+    for _ in range(MOST_FAILURES):
+        assert bench.send(Tick()) == []
+        bench.fail(b"bad")
+    assert bench.send(Tick()) == [Unfit(b"bad", "10 batches in a row failed there")]
+    assert bench.send(Tick()) == []
+    while bench.held[b"bad"]:
+        bench.fail(b"bad")
+    assert [isinstance(bench.end_of(handle), Failed) for handle in handles].count(True) == 5
+    bench.lose(b"bad")
+    bench.finish()
+    assert isinstance(bench.end_of(handles[-1]), Completed)
+
+
+def test_requests_get_errors_when_there_has_been_no_worker_for_long() -> None:
+    bench = Bench()
+    early = bench.open(1)
+    bench.advance(10 * GRACE)
+    assert bench.end_of(early) is None, "the first worker may take its time"
+    bench.join()
+    bench.finish()
+    bench.lose(b"last")
+    bench.lose(b"w0", "it was killed")
+    waiting = bench.open(2)
+    bench.advance(GRACE - 0.1)
+    assert bench.end_of(waiting) is None
+    bench.advance(0.2)
+    refused = bench.open(1)
+    for handle in (waiting, refused):
+        end = bench.end_of(handle)
+        assert isinstance(end, Failed)
+        assert end.kind == ErrorKind.WORKER_FAILED
+        assert "no worker is running: it was killed" in end.message
+    bench.join(b"w1")
+    served = bench.open(1)
+    bench.done(b"w1")
+    assert bench.end_of(served) == Completed(served)
 
 
 def test_one_request_that_fails_does_not_spoil_those_in_its_batch() -> None:
@@ -942,6 +1203,8 @@ class Interleavings(RuleBasedStateMachine):
         padding_weight=st.sampled_from([0.0, 0.3, 1.0]),
         ahead=st.sampled_from([0.2, 1.0]),
         split_tokens=st.sampled_from([0, 1, 20, 60]),
+        worker_timeout=st.sampled_from([0.0, 0.4, 5.0]),
+        only_poison_fails=st.booleans(),
     )
     def start(
         self,
@@ -952,8 +1215,13 @@ class Interleavings(RuleBasedStateMachine):
         padding_weight: float,
         ahead: float,
         split_tokens: int,
+        worker_timeout: float,
+        only_poison_fails: bool,
     ) -> None:
-        self.bench = Bench(rows, tokens, small_rows, aging, padding_weight, ahead, split_tokens)
+        self.bench = Bench(
+            rows, tokens, small_rows, aging, padding_weight, ahead, split_tokens, worker_timeout
+        )
+        self.bench.only_poison_fails = only_poison_fails
         self.lost: List[Tuple[bytes, int]] = []
         self.joined = 0
 
@@ -967,9 +1235,20 @@ class Interleavings(RuleBasedStateMachine):
         total=st.integers(1, 9),
         client=st.sampled_from([b"a", b"b", b"c"]),
         timeout=st.one_of(st.none(), st.sampled_from([0.0, 0.3, 1.0])),
+        partial=st.booleans(),
+        poisonous=st.one_of(st.just(set()), st.sets(st.integers(0, 8), max_size=9)),
     )
-    def open(self, total: int, client: bytes, timeout: Optional[float]) -> None:
-        self.bench.open(total, client=client, timeout=timeout, tokenized=False)
+    def open(
+        self,
+        total: int,
+        client: bytes,
+        timeout: Optional[float],
+        partial: bool,
+        poisonous: Set[int],
+    ) -> None:
+        bench = self.bench
+        handle = bench.open(total, client=client, timeout=timeout, tokenized=False, partial=partial)
+        bench.requests[handle].poisonous = poisonous
 
     @precondition(lambda self: self.bench.requests)
     @rule(data=st.data())
@@ -987,18 +1266,39 @@ class Interleavings(RuleBasedStateMachine):
         self.joined += 1
         self.bench.join(b"worker %d" % self.joined, credits, streams)
 
+    def _may_fail(self, batch: Batch) -> bool:
+        """Also when nothing but poison is to be given up, anything may fail by itself once."""
+        bench = self.bench
+        return (
+            not bench.only_poison_fails
+            or bench.is_poisonous(batch)
+            or not any(
+                bench.requests[row.request].failures_alone.get(row.index) for row in batch.rows
+            )
+        )
+
     @precondition(lambda self: self._busy())
-    @rule(data=st.data(), answer=st.sampled_from(["done", "done", "done", "fail"]))
+    @rule(data=st.data(), answer=st.sampled_from(["done", "done", "done", "fail", "memory"]))
     def answer(self, data: Any, answer: str) -> None:
+        bench = self.bench
         worker = data.draw(st.sampled_from(self._busy()))
-        stream = data.draw(st.integers(0, self.bench.computing(worker) - 1))
-        getattr(self.bench, answer)(worker, stream)
+        stream = data.draw(st.integers(0, bench.computing(worker) - 1))
+        batch = list(bench.held[worker].values())[stream]
+        if answer == "memory" and self._may_fail(batch):
+            bench.run_out_of_memory(worker, stream)
+        elif bench.is_poisonous(batch) or (answer == "fail" and self._may_fail(batch)):
+            bench.fail(worker, stream)
+        else:
+            bench.done(worker, stream)
 
     @precondition(lambda self: self.bench.held)
     @rule(data=st.data())
     def lose(self, data: Any) -> None:
-        worker = data.draw(st.sampled_from(sorted(self.bench.held)))
-        self.lost += [(worker, batch.batch_id) for batch in self.bench.lose(worker)]
+        bench = self.bench
+        worker = data.draw(st.sampled_from(sorted(bench.held)))
+        begun = list(bench.held[worker].values())[: bench.computing(worker)]
+        if all(map(self._may_fail, begun)):
+            self.lost += [(worker, batch.batch_id) for batch in bench.lose(worker)]
 
     @precondition(lambda self: self.lost)
     @rule(data=st.data(), failed=st.booleans())
@@ -1031,7 +1331,7 @@ class Interleavings(RuleBasedStateMachine):
         for request in self.bench.requests.values():
             assert request.client != client or request.ended is not None
 
-    @rule(seconds=st.sampled_from([0.0, 0.1, 0.5, 2.0]))
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.5, 2.0, GRACE, 1000.0]))
     def wait(self, seconds: float) -> None:
         self.bench.advance(seconds)
 
@@ -1044,7 +1344,7 @@ class Interleavings(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "bench"):
             return
-        self.bench.finish()
+        self.bench.finish(kills=self.joined % 2 == 0)
         for request in self.bench.requests.values():
             assert isinstance(request.ended, (Completed, Failed, Forgotten))
         assert self.bench.scheduler.open_requests == 0

@@ -17,6 +17,7 @@ from bert_serving.server.messages import (
     Ready,
     Registered,
     RequestFailed,
+    RowLost,
     decode,
 )
 from bert_serving.server.pooling import Pooling
@@ -33,8 +34,10 @@ def over_the_wire(message: Any) -> Any:
     "message",
     [
         Ready(2),
-        Done(2**40),
-        Broken(7, 'EngineError: "quoted", ünïcode, \ud800 and\nlines'),
+        Done(((2**40, "worker-0.0"), (3, "worker-12.345"))),
+        RowLost(2**40, 17, "text 17 can't be computed"),
+        Broken("worker-0.0", 7, 'EngineError: "quoted", ünïcode, \ud800 and\nlines'),
+        Broken("worker-1.0", 8, "out of memory", True),
         Registered(2**40, CLIENT, 10**20 - 1, 5, 25),
         Registered(1, CLIENT, 0, 1, 25, b'[["[CLS]", "\\u00fc", "[SEP]"]]'),
         RequestFailed(3, CLIENT, 2**64 - 1, "deadline", "zu spät"),

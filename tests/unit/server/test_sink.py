@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Iterator, Sequence
 
 import numpy as np
@@ -13,8 +14,18 @@ from bert_serving.client.protocol import ErrorReply, InfoReply, VectorsReply
 from bert_serving.client.reply_frames import decode_reply
 from bert_serving.server import delivery
 from bert_serving.server.assembly import Complete
-from bert_serving.server.messages import Dropped, Gone, Info, Part, Registered, RequestFailed
-from bert_serving.server.sink import Sink, reply_frames
+from bert_serving.server.messages import (
+    Broken,
+    Done,
+    Dropped,
+    Gone,
+    Info,
+    Part,
+    Registered,
+    RequestFailed,
+    decode,
+)
+from bert_serving.server.sink import Sink, endings, reply_frames
 
 
 class Bench:
@@ -83,6 +94,26 @@ def part(handle: int, indices: Sequence[int], value: float = 0.0) -> Part:
 def number_of(client: zmq.Socket) -> int:
     """The request that the next reply answers."""
     return int(receive(client)[-1])
+
+
+def test_the_ventilator_is_told_what_has_ended_in_order_and_at_once() -> None:
+    ends = [replace(part(1, [0]), ends=number, worker="w%d" % number) for number in (4, 5, 6)]
+    broken = Broken("w7", 7, "boom")
+    messages = [ends[0], part(1, [1]), ends[1], broken, ends[2]]
+    assert list(endings(messages)) == [
+        Done(((4, "w4"), (5, "w5"))),
+        broken,
+        Done(((6, "w6"),)),
+    ]
+    assert list(endings([part(1, [0]), Dropped(3)])) == []
+
+
+def test_the_end_of_a_batch_is_told_when_its_vectors_are_there(bench: Bench) -> None:
+    with bench.running():
+        bench.send(part(1, [0]), replace(part(1, [1]), ends=2**40, worker="worker-0.0"))
+        assert decode(receive(bench.events)) == Done(((2**40, "worker-0.0"),))
+        bench.send(Broken("worker-0.0", 5, "boom", True))
+        assert decode(receive(bench.events)) == Broken("worker-0.0", 5, "boom", True)
 
 
 # ------------------------------------------------------------------------------- replies

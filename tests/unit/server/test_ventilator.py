@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, List, Sequence
@@ -28,6 +29,7 @@ from bert_serving.server.messages import (
     Ready,
     Registered,
     RequestFailed,
+    RowLost,
     decode,
 )
 from bert_serving.server.pooling import Pooling
@@ -37,14 +39,24 @@ from bert_serving.server.ventilator import Ventilator
 
 
 class FakeWorker:
-    """A worker's socket."""
+    """A worker's socket, and the sink's by which it tells what became of batches."""
 
     def __init__(self, hub: Hub, identity: bytes) -> None:
         self._socket = hub.socket(zmq.DEALER, identity)
         self._socket.connect(inproc().workers)
+        self._events = hub.socket(zmq.PUSH)
+        self._events.connect(inproc().events)
+        self._name = identity.decode("ascii")
 
     def send(self, message: Any) -> None:
         self._socket.send_multipart(message.frames())
+
+    def done(self, batch: BatchMessage) -> None:
+        self._events.send_multipart(Done(((batch.batch_id, self._name),)).frames())
+
+    def fail(self, batch: BatchMessage, message: str, out_of_memory: bool = False) -> None:
+        broken = Broken(self._name, batch.batch_id, message, out_of_memory)
+        self._events.send_multipart(broken.frames())
 
     def batch(self) -> BatchMessage:
         message = decode(receive(self._socket))
@@ -145,7 +157,7 @@ def test_a_request_becomes_a_batch_and_is_registered(bench: Bench) -> None:
         bench.request(texts, request_id=7)
         assert bench.for_sink() == Registered(1, b"me", 7, 3, 0)
         batch = worker.batch()
-        worker.send(Done(batch.batch_id))
+        worker.done(batch)
     encoded = Tokenizer(vocabulary(), bench.spec.tokenizer).encode(texts, False)
     assert batch.handles.tolist() == [1, 1, 1]
     assert batch.indices.tolist() == [0, 1, 2]
@@ -173,7 +185,7 @@ def test_a_request_waits_for_a_worker(bench: Bench) -> None:
         status = bench.status()
         assert (status["num_open_request"], status["num_waiting_row"]) == (1, 1)
         worker = bench.worker()
-        worker.send(Done(worker.batch().batch_id))
+        worker.done(worker.batch())
         while bench.status()["num_open_request"]:
             pass  # the worker's word takes another way than the question
 
@@ -197,7 +209,7 @@ def test_a_worker_holds_no_more_than_its_credits(bench: Bench) -> None:
         assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
         assert bench.status()["num_waiting_row"] == 1
         assert worker.is_idle
-        worker.send(Done(first.batch_id))
+        worker.done(first)
         assert worker.batch().handles.tolist() == [2]
 
 
@@ -212,7 +224,7 @@ def test_a_large_request_is_computed_in_batches_and_registered_when_all_is_read(
         while len(seen) < count:
             batch = worker.batch()
             seen += batch.indices.tolist()
-            worker.send(Done(batch.batch_id))
+            worker.done(batch)
         registered = bench.for_sink()
     assert (registered.handle, registered.rows) == (1, count)
     assert sorted(seen) == list(range(count))
@@ -396,7 +408,7 @@ def test_more_than_the_queue_holds_is_refused_at_once(hub: Hub, link: FakeLink) 
             bench.request(["a"] * 11, request_id=3)
             too_large = failure(bench.for_sink())
             worker = bench.worker()
-            worker.send(Done(worker.batch().batch_id))
+            worker.done(worker.batch())
             while bench.status()["num_open_request"]:
                 pass  # the worker's word takes another way than the question
             bench.request(["a"] * 3, request_id=4)
@@ -415,7 +427,7 @@ def test_the_status_tells_of_stages_and_workers(bench: Bench) -> None:
         batch = worker.batch()
         bench.for_sink()
         busy = bench.status()
-        worker.send(Done(batch.batch_id))
+        worker.done(batch)
         status = bench.status()
         while status["num_open_request"]:
             status = bench.status()
@@ -501,14 +513,67 @@ def test_the_work_of_a_lost_worker_is_another_s(bench: Bench, link: FakeLink) ->
         link.tell("worker_lost", worker="worker-0.0", reason="worker-0 died")
         again = other.batch()
         # A word of the lost one that comes late ends nothing.
-        lost.send(Done(first.batch_id))
+        lost.done(first)
         bench.for_sink()
-        other.send(Broken(again.batch_id, "the engine failed"))
+        np.testing.assert_array_equal(again.features, first.features)
+        assert again.batch_id != first.batch_id
+        other.fail(again, "the engine failed")
+        for _ in range(2):  # the first text is tried once more, by itself
+            last = other.batch()
+            other.fail(last, "the engine failed again")
         failed = failure(bench.for_sink())
-    np.testing.assert_array_equal(again.features, first.features)
-    assert again.batch_id != first.batch_id
+    assert last.indices.tolist() == [0]
     assert failed.kind == "worker_failed"
-    assert "failed 2 times, at last: the engine failed" in failed.message
+    assert failed.message == (
+        "text 0 can't be computed: it failed 4 times, at last: the engine failed again"
+    )
+
+
+def test_what_a_worker_ended_before_it_was_lost_does_not_run_again(
+    bench: Bench, link: FakeLink
+) -> None:
+    with bench.running():
+        lost = bench.worker(b"worker-0.0")
+        bench.request(["a"])
+        batch = lost.batch()
+        assert isinstance(bench.for_sink(), Registered)
+        lost.done(batch)
+        link.tell("worker_lost", worker="worker-0.0", reason="worker-0 died")
+        assert bench.status()["num_open_request"] == 0
+
+
+def test_a_worker_that_takes_too_long_is_told_to_the_supervisor(
+    bench: Bench, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench.running():
+        worker = bench.worker(b"worker-0.0")
+        bench.request(["a"])
+        worker.batch()
+        later = time.monotonic() + 61.0
+        with monkeypatch.context() as patch:
+            patch.setattr(module.time, "monotonic", lambda: later)
+            told = link.heard()
+    assert told["event"] == "hung"
+    assert told["worker"] == "worker-0.0"
+    assert "it has computed a batch for 61 s" in told["reason"]
+
+
+def test_too_little_memory_is_told_and_shown(bench: Bench, log: Any) -> None:
+    with bench.running():
+        worker = bench.worker()
+        whole = bench.status()["token_budget"]
+        bench.request(["a" * 20] * 250)
+        first = worker.batch()
+        worker.fail(first, "out of memory", out_of_memory=True)
+        halves = [worker.batch()]
+        worker.done(halves[0])
+        halves.append(worker.batch())
+        assert isinstance(bench.for_sink(), Registered)
+        assert bench.status()["token_budget"] <= whole
+    assert [len(half.lengths) for half in halves] == [
+        (len(first.lengths) + 1) // 2,
+        len(first.lengths) // 2,
+    ]
 
 
 def test_a_worker_whose_connection_is_gone_is_given_up(bench: Bench) -> None:
@@ -541,11 +606,29 @@ def test_a_batch_that_fails_runs_again_and_then_fails_its_request(bench: Bench) 
         bench.request(["a"], request_id=3)
         bench.for_sink()
         for _ in range(2):
-            worker.send(Broken(worker.batch().batch_id, "EngineError: out of memory"))
+            worker.fail(worker.batch(), "EngineError: no idea")
         failed = failure(bench.for_sink())
         assert bench.status()["num_error"] == {"worker_failed": 1}
     assert (failed.handle, failed.request_id, failed.kind) == (1, 3, "worker_failed")
-    assert "out of memory" in failed.message
+    assert "EngineError: no idea" in failed.message
+
+
+def test_a_partial_request_goes_on_without_a_row(bench: Bench) -> None:
+    with bench.running():
+        worker = bench.worker()
+        bench.request(["a", "b"], partial=True)
+        assert isinstance(bench.for_sink(), Registered)
+        for _ in range(2):
+            worker.fail(worker.batch(), "boom")
+        for _ in range(2):  # the first row by itself
+            batch = worker.batch()
+            assert batch.indices.tolist() == [0]
+            worker.fail(batch, "boom")
+        worker.done(worker.batch())
+        message = "text 0 can't be computed: it failed 4 times, at last: boom"
+        assert bench.for_sink() == RowLost(1, 0, message)
+        while bench.status()["num_open_request"]:
+            pass  # the worker's word takes another way than the question
 
 
 # ------------------------------------------------------------------------------ the end
@@ -572,7 +655,7 @@ def test_what_was_accepted_is_finished_and_nothing_else_begun(bench: Bench, link
         link.let_it_go_round()
         assert link.is_silent, "the others are under way"
         worker = bench.worker()
-        worker.send(Done(worker.batch().batch_id))
+        worker.done(worker.batch())
         assert link.heard() == {"event": "drained", "accepted": 2}
 
 

@@ -11,7 +11,7 @@ from support import PATIENCE
 from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive
 
 from bert_serving.server.engines import Engine, Features
-from bert_serving.server.messages import BatchMessage, Broken, Done, Part, Ready, decode
+from bert_serving.server.messages import BatchMessage, Broken, Part, Ready, decode
 from bert_serving.server.pooling import HiddenStates, Pooling
 from bert_serving.server.spec import EngineSpec
 from bert_serving.server.worker import WARM_UP, Worker, warm_up
@@ -78,10 +78,12 @@ def test_a_batch_becomes_a_part_for_each_pooling_and_then_is_done(hub: Hub, link
                 assert isinstance(part, Part)
                 assert part.vectors.shape == shape
                 assert started <= part.began <= time.monotonic()
-            assert decode(receive(ventilator)[1:]) == Done(batch_id)
+            assert [getattr(part, "ends", None) for part in parts][:-1] == [0] * (len(parts) - 1)
+            last = parts[-1]
+            assert isinstance(last, Part)
+            assert (last.ends, last.worker) == (batch_id, "worker-0")
         ventilator.send_multipart([name, *batch(3, {5: Pooling("MEDIAN", (0,), False)}).frames()])
-        broken = decode(receive(ventilator)[1:])
-        assert broken == Broken(3, "KeyError: 'MEDIAN'")
+        assert decode(receive(sink)) == Broken("worker-0", 3, "KeyError: 'MEDIAN'")
     finally:
         link.post("stop")
         thread.join(PATIENCE)
