@@ -104,9 +104,12 @@ class Fuzzer:
 
     def fuzz(self, inputs: Optional[int], seconds: Optional[float]) -> None:
         """Run mutated inputs until one of the two is reached."""
-        pool = list(self._target.seeds()) + corpus_of(self._target.name)
-        self.replay(pool)
+        pool = self._target.seeds()
+        self.replay(pool)  # by which all that is needed is imported
         limit_memory()
+        corpus = corpus_of(self._target.name)
+        self.replay(corpus)
+        pool += corpus
         end = None if seconds is None else time.monotonic() + seconds
         last = None if inputs is None else self.summary.inputs + inputs
         while (last is None or self.summary.inputs < last) and (
