@@ -27,7 +27,8 @@ class ParquetSource(Source):
         import pyarrow.parquet as parquet
 
         self._path = path
-        self._failures = (arrow.ArrowException, OSError)
+        # The last is for names and texts that aren't UTF-8.
+        self._failures = (arrow.ArrowException, OSError, UnicodeDecodeError)
         try:
             # With a buffer it streams; without, it reads a whole row group.
             self._file = parquet.ParquetFile(str(path), buffer_size=BUFFER_BYTES)
@@ -35,8 +36,8 @@ class ParquetSource(Source):
             raise UsageError("can't read %s as Parquet: %s" % (path, error)) from error
         self.total = self._file.metadata.num_rows
         self._read = 0
-        schema = self._file.schema_arrow
         try:
+            schema = self._file.schema_arrow
             place = choose_column(schema.names, column, path)
             self._column = schema.names[place]
             if not _is_string(arrow, schema.field(place).type):
@@ -44,6 +45,9 @@ class ParquetSource(Source):
                     "the column %r of %s must have strings, but has %s: name another by --column"
                     % (self._column, path, schema.field(place).type)
                 )
+        except self._failures as error:
+            self.close()
+            raise UsageError("can't read %s as Parquet: %s" % (path, error)) from error
         except UsageError:
             self.close()
             raise
@@ -73,7 +77,7 @@ class ParquetSource(Source):
                 READ_ROWS, row_groups=list(groups), columns=[self._column], use_threads=False
             ):
                 yield batch.column(0).to_pylist()
-        except (UnicodeDecodeError, *self._failures) as error:
+        except self._failures as error:
             raise BulkError(
                 "can't read %s behind row %d: %s" % (self._path, self._read, error)
             ) from error

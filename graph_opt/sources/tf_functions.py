@@ -34,7 +34,7 @@ _BOOL = np.dtype("bool")
 _DEPTH = 64
 # Nodes that calls become, and the names of their outputs. A function that calls another one twice,
 # which does the same with a third, and so on, would have any number.
-_MOST = 50000
+_MOST = 20000
 
 
 def inline_functions(

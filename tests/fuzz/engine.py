@@ -20,9 +20,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Type
 
-__all__ = ["CORPUS", "Finding", "Fuzzer", "Summary", "Target", "corpus_of", "limit_memory"]
+__all__ = [
+    "CORPUS",
+    "Finding",
+    "Fuzzer",
+    "Summary",
+    "Target",
+    "corpus_of",
+    "limit_memory",
+    "name_of",
+]
 
 CORPUS = Path(__file__).parent / "corpus"
+ROOTS = tuple(
+    str(Path(__file__).resolve().parents[2] / folder) + os.sep
+    for folder in ("client", "server", "graph_opt")
+)
 #: Inputs are kept below it; what is larger tells nothing new.
 MAX_BYTES = 256 * 1024
 #: Address space beyond what is there before the first mutated input.
@@ -91,9 +104,12 @@ class Fuzzer:
 
     def fuzz(self, inputs: Optional[int], seconds: Optional[float]) -> None:
         """Run mutated inputs until one of the two is reached."""
-        pool = list(self._target.seeds()) + corpus_of(self._target.name)
-        self.replay(pool)
+        pool = self._target.seeds()
+        self.replay(pool)  # by which all that is needed is imported
         limit_memory()
+        corpus = corpus_of(self._target.name)
+        self.replay(corpus)
+        pool += corpus
         end = None if seconds is None else time.monotonic() + seconds
         last = None if inputs is None else self.summary.inputs + inputs
         while (last is None or self.summary.inputs < last) and (
@@ -149,30 +165,13 @@ class Fuzzer:
             self.summary.findings[finding.where] = finding
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Optional[Callable]:
-        name = frame.f_code.co_filename
-        return self._line if "bert_serving" in name or _OURS.match(name) else None
+        return self._line if _is_ours(frame.f_code.co_filename) else None
 
     def _line(self, frame: FrameType, event: str, _: Any) -> Callable:
         if event == "line":
             assert self._lines is not None
             self._lines.add((frame.f_code, frame.f_lineno))
         return self._line
-
-
-class _Ours:
-    """Whether a file is of the packages that are tested, also in an editable install."""
-
-    def __init__(self) -> None:
-        root = Path(__file__).resolve().parents[2]
-        self._roots = tuple(
-            str(root / folder) + os.sep for folder in ("client", "server", "graph_opt")
-        )
-
-    def match(self, name: str) -> bool:
-        return name.startswith(self._roots)
-
-
-_OURS = _Ours()
 
 
 def corpus_of(name: str) -> List[bytes]:
@@ -196,6 +195,11 @@ def name_of(finding: Finding) -> str:
     return "%s-%s" % (words[:60], hashlib.sha256(finding.data).hexdigest()[:8])
 
 
+def _is_ours(name: str) -> bool:
+    """Whether a file is of the packages that are tested, in an editable install, too."""
+    return "bert_serving" in name or name.startswith(ROOTS)
+
+
 def _give_up(*_: Any) -> None:
     raise _TooSlow("more than %g s of the processor" % SECONDS_PER_INPUT)
 
@@ -208,11 +212,7 @@ def _peak() -> int:
 def _where(error: BaseException) -> str:
     """The kind of error, and the last line of ours that it came through."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [
-        one
-        for one in frames
-        if one.filename.startswith(_OURS._roots) or ("bert_serving" in one.filename)
-    ]
+    ours = [one for one in frames if _is_ours(one.filename)]
     place = ours[-1] if ours else frames[-1]
     return "%s in %s %s" % (type(error).__name__, Path(place.filename).stem, place.name)
 

@@ -11,7 +11,8 @@ from typing import Any, List
 
 from fuzz.container import pack, unpack, write_files
 from fuzz.engine import Target
-from fuzz.mutators import mutate_container
+from fuzz.formats import mutate_container
+from fuzz.mutators import mutate_json
 
 from bert_serving.client.bulk.errors import BulkError
 from bert_serving.client.bulk.inputs import input_format, open_source
@@ -98,14 +99,8 @@ def progress_seeds() -> List[bytes]:
     ]
 
 
-def _mutate_json(rng: Any, data: bytes, pool: Any) -> bytes:
-    from fuzz.mutators import mutate_json
-
-    return mutate_json(rng, data, pool)
-
-
 TARGETS = (
     Target("texts", run_input, (BulkError,), text_seeds, mutate_container),
     Target("parquet", run_input, (BulkError,), parquet_seeds, mutate_container),
-    Target("progress", run_progress, (BulkError,), progress_seeds, _mutate_json),
+    Target("progress", run_progress, (BulkError,), progress_seeds, mutate_json),
 )

@@ -8,7 +8,7 @@ from typing import List, Tuple
 import numpy as np
 from fuzz.container import pack, unpack
 from fuzz.engine import Target
-from fuzz.mutators import mutate_container
+from fuzz.formats import mutate_container
 
 from bert_serving.client.calls import Call
 from bert_serving.client.errors import BertServingError

@@ -10,7 +10,7 @@ from typing import Any, List, Tuple
 
 from fuzz.container import Entry, pack, unpack, write_files
 from fuzz.engine import Target
-from fuzz.mutators import mutate_container
+from fuzz.formats import mutate_container
 from fuzz.targets_models import google_seeds
 
 from bert_serving.graph_opt.defaults import resolve_options

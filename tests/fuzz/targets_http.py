@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from fuzz.container import pack, unpack
 from fuzz.engine import Target
-from fuzz.mutators import mutate_container
+from fuzz.formats import mutate_container
 
 __all__ = ["TARGETS"]
 

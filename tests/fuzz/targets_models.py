@@ -11,7 +11,8 @@ from typing import Any, Callable, Dict, Iterable, List, Tuple
 import numpy as np
 from fuzz.container import Entry, pack, unpack, write_files
 from fuzz.engine import Target
-from fuzz.mutators import mutate_container, table, varint
+from fuzz.formats import mutate_container, table
+from fuzz.mutators import varint
 
 from bert_serving.graph_opt.config import BertConfig
 from bert_serving.graph_opt.defaults import resolve_options

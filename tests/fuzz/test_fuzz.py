@@ -18,7 +18,7 @@ from fuzz.run import MODULES, NAMES, target_named
 
 TESTS = Path(__file__).resolve().parents[1]
 #: Some seconds of each, at most.
-INPUTS = {"graph": 40, "huggingface": 150, "google": 100, "http": 300, "tokenizer": 300}
+INPUTS = {"graph": 25, "huggingface": 100, "google": 80, "http": 150, "bundle": 100}
 #: What a target imports that needn't be installed.
 NEEDS = {"http": "fastapi", "parquet": "pyarrow"}
 MOST_BYTES = 64 * 1024
@@ -42,7 +42,7 @@ def fuzz(name, *options, cwd):
 def test_only_documented_errors(name, tmp_path):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
-    done = fuzz(name, "--blind", "--inputs", str(INPUTS.get(name, 400)), cwd=tmp_path)
+    done = fuzz(name, "--blind", "--inputs", str(INPUTS.get(name, 250)), cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert ", 0 findings" in done.stdout
 

@@ -28,7 +28,7 @@ def test_tokenized_texts(served: Harness) -> None:
 
 
 def test_the_id_may_be_anything_or_missing(served: Harness) -> None:
-    for value in ({"a": [1]}, None, "x", 1.5, False):
+    for value in ({"a": [1]}, None, "x", 1.5, False, -(2**70), [{"a": 2**64}]):
         assert served.post("/encode", {"id": value, "texts": ["a"]}).json()["id"] == value
     assert served.post("/encode", {"texts": ["a"]}).json()["id"] is None
 
