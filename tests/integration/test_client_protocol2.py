@@ -175,6 +175,47 @@ def test_a_thousand_tasks_of_which_half_are_cancelled(echo_server: BertServer) -
             assert isinstance(result, asyncio.CancelledError)
 
 
+def test_what_is_cancelled_is_not_computed() -> None:
+    """Nothing of it but what a worker held already, which here stands still meanwhile."""
+    count, rows = 1000, 20
+    others = set(psutil.Process().children(recursive=True))
+    with running("-engine", "echo", "-max_batch_size", "40") as server:
+        own = set(psutil.Process().children(recursive=True)) - others
+        (worker,) = [child for child in own if child.cmdline()[-1] == "worker-0"]
+
+        async def until(client: AsyncBertClient, key: str, wanted: int) -> None:
+            while (await client.server_status())["statistic"][key] != wanted:
+                pass  # each question goes through the ventilator, which counts on
+
+        async def work(client: AsyncBertClient) -> List[float]:
+            texts = texts_of("task", count)
+            expected = await client.encode(texts)
+            before = (await client.server_status())["statistic"]
+            worker.suspend()
+            tasks = [asyncio.ensure_future(client.encode([text] * rows)) for text in texts]
+            await until(client, "num_open_request", count)
+            for task in tasks[::2]:
+                task.cancel()
+            await until(client, "num_cancelled", count // 2)
+            await until(client, "num_open_request", count // 2)
+            worker.resume()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            for number, result in enumerate(results):
+                if number % 2:
+                    np.testing.assert_array_equal(result, [expected[number]] * rows)
+                else:
+                    assert isinstance(result, asyncio.CancelledError)
+            await until(client, "num_open_request", 0)
+            after = (await client.server_status())["statistic"]
+            assert after["num_waiting_row"] == 0
+            return [one["histograms"]["batch_rows"]["sum"] for one in (before, after)]
+
+        before, after = use(server, work)
+        held = server.spec.credits * server.spec.max_batch_size
+    wanted = count // 2 * rows
+    assert wanted <= after - before <= wanted + held
+
+
 def test_stream_of_tasks(echo_server: BertServer) -> None:
     async def one(client: AsyncBertClient, name: str) -> None:
         texts = texts_of(name, 300)
