@@ -92,6 +92,7 @@ def test_wheel(source: Path, environment: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in commands) == [
         "bert-serving-benchmark",
         "bert-serving-encode",
+        "bert-serving-keygen",
         "bert-serving-optimize",
         "bert-serving-start",
         "bert-serving-terminate",
