@@ -43,7 +43,7 @@ COME_BACK_WITHIN = 2.0
 READ_WITHIN = 60.0
 SLOWEST = 1e6
 #: Bytes that a reply takes beside its frames, and an excuse in place of one.
-REPLY_BYTES, EXCUSE_BYTES = 1024, 256
+REPLY_BYTES, EXCUSE_BYTES = 2048, 256
 #: Excuses kept for a client; of what is older, it hears nothing.
 MAX_EXCUSES = 10_000
 #: What a client is told whose replies are thrown away.
@@ -239,6 +239,8 @@ class Delivery:
             self._put_excuse(client, event.reply.request_id)
             return [Stalled(event.client, 1)]
         if self._most and self.waiting_bytes > self._most:
+            if not client.listeners:
+                return [self._give_up(event.client)]  # there is no place to wait for it
             largest = max(self._clients, key=lambda name: self._clients[name].size)
             return self._throw_away(largest)
         return []
@@ -325,11 +327,16 @@ class Delivery:
             client = self._clients[name]
             patience = COME_BACK_WITHIN if client.was_here else WAIT_FOR_LISTENER
             if now - client.absent_since >= patience:
-                del self._clients[name], self._absent[name]
-                self._blocked.pop(name, None)
-                self._resize(client, -client.size)
-                actions.append(GoneAway(name, len(client.outbox)))
+                actions.append(self._give_up(name))
         return actions
+
+    def _give_up(self, name: bytes) -> GoneAway:
+        """A client that doesn't listen counts as gone."""
+        client = self._clients.pop(name)
+        del self._absent[name]
+        self._blocked.pop(name, None)
+        self._resize(client, -client.size)
+        return GoneAway(name, len(client.outbox))
 
 
 def _kept(reply: Reply) -> Reply:

@@ -28,6 +28,8 @@ CHUNKS_AHEAD = 2
 #: Up to so many texts are tokenized by the caller.
 INLINE_ROWS = 16
 THREADS = 2
+#: Bytes from which on it is worth it to let the JSON of a request go.
+LARGE_PAYLOAD = 4096
 
 
 class InvalidText(ValueError):
@@ -69,7 +71,8 @@ class Accepted:
         now: float,
     ) -> None:
         self.handle = handle
-        self.request = replace(request, payload=b"")
+        large = len(request.payload) > LARGE_PAYLOAD
+        self.request = replace(request, payload=b"") if large else request
         self.rows = len(texts)
         self.per_token = per_token
         self.options = request.options or NO_OPTIONS

@@ -7,7 +7,8 @@ so that there is place for others when it asks for everything.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Tuple
+import math
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server.intake import Accepted
@@ -19,7 +20,7 @@ __all__ = ["OpenRequests", "Refusal"]
 
 #: Seconds that an overloaded server asks to wait, at least and at most.
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 30.0
-NOTHING = Size(0, 0)
+NOTHING = (0, 0, 0)
 #: What the numbers of a Size count, and the flag that bounds them.
 BOUNDED = (
     ("texts", "-max_queue_rows"),
@@ -42,12 +43,12 @@ class OpenRequests:
 
     def __init__(self, statistics: Statistics, most: Size, share: float = 1.0) -> None:
         self._statistics = statistics
-        self._most = most
-        self._most_of_client = Size(*(max(1, int(one * share)) if one else 0 for one in most))
+        self._most = tuple(one or math.inf for one in most)
+        self._most_of_client = tuple(max(1.0, one * share) for one in self._most)
         self._by_handle: Dict[int, Tuple[Accepted, Size]] = {}
         self._by_name: Dict[Tuple[bytes, int], int] = {}
-        self._taken = NOTHING
-        self._taken_by: Dict[bytes, Size] = {}
+        self._taken = [0, 0, 0]  # as in Size
+        self._taken_by: Dict[bytes, List[int]] = {}
 
     def __len__(self) -> int:
         return len(self._by_handle)
@@ -58,11 +59,11 @@ class OpenRequests:
     @property
     def taken(self) -> Size:
         """What all open requests take."""
-        return self._taken
+        return Size(*self._taken)
 
     def taken_by(self, client: bytes) -> Size:
         """What those of a client take."""
-        return self._taken_by.get(client, NOTHING)
+        return Size(*self._taken_by.get(client, NOTHING))
 
     def get(self, handle: int) -> Optional[Accepted]:
         """The request of that handle, if it is open."""
@@ -85,30 +86,42 @@ class OpenRequests:
 
         ``rows_per_second`` is how fast the service computes.
         """
-        by_client = self.taken_by(client)
+        taken, own = self._taken, self._taken_by.get(client, NOTHING)
+        most, most_of_client = self._most, self._most_of_client
+        # Written out, since every request comes here twice.
+        if (
+            taken[0] + size[0] > most[0]
+            or taken[1] + size[1] > most[1]
+            or taken[2] + size[2] > most[2]
+            or own[0] + size[0] > most_of_client[0]
+            or own[1] + size[1] > most_of_client[1]
+            or own[2] + size[2] > most_of_client[2]
+        ):
+            raise self._refusal(own, size, max(rows_per_second, 1.0))
+
+    def _refusal(self, own: Sequence[int], size: Size, rate: float) -> Refusal:
         for number, (what, flag) in enumerate(BOUNDED):
             most, most_of_client = self._most[number], self._most_of_client[number]
-            if not most:
-                continue
-            own, all_others = by_client[number], self._taken[number]
             if size[number] > most_of_client:
-                raise Refusal(
+                return Refusal(
                     ErrorKind.BAD_REQUEST,
                     "the request has %d %s, but the server takes %d of one client at a time: send "
                     "smaller requests, or start it with a larger %s or -max_client_share"
                     % (size[number], what, most_of_client, flag),
                 )
-            if own + size[number] > most_of_client:
-                raise self._overloaded(
+            if own[number] + size[number] > most_of_client:
+                return self._overloaded(
                     "this client's own requests have %d of at most %d %s that one client may have"
-                    % (own, most_of_client, what),
-                    (by_client.rows + size.rows) / max(rows_per_second, 1.0),
+                    % (own[number], most_of_client, what),
+                    (own[0] + size.rows) / rate,
                 )
-            if all_others + size[number] > most:
-                raise self._overloaded(
-                    "%d of at most %d %s are waiting or being computed" % (all_others, most, what),
-                    (self._taken.rows + size.rows) / max(rows_per_second, 1.0),
+            if self._taken[number] + size[number] > most:
+                return self._overloaded(
+                    "%d of at most %d %s are waiting or being computed"
+                    % (self._taken[number], most, what),
+                    (self._taken[0] + size.rows) / rate,
                 )
+        raise AssertionError("it isn't above any bound")
 
     @staticmethod
     def _overloaded(reason: str, seconds: float) -> Refusal:
@@ -122,7 +135,7 @@ class OpenRequests:
         """A request was accepted."""
         self._by_handle[accepted.handle] = accepted, size
         self._by_name[accepted.request.name] = accepted.handle
-        self._count(accepted, size)
+        self._count(accepted.request.identity, *size)
 
     def settle(self, handle: int, memory: int, reply: int) -> None:
         """It is known what an open request takes. That may be more than it was taken for; then
@@ -130,7 +143,8 @@ class OpenRequests:
         """
         accepted, size = self._by_handle[handle]
         self._by_handle[handle] = accepted, Size(size.rows, memory, reply)
-        self._count(accepted, Size(0, memory - size.memory, reply - size.reply))
+        change = (memory - size.memory, reply - size.reply)
+        self._count(accepted.request.identity, 0, *change)
 
     def pop(self, handle: int) -> Accepted:
         """A request, which must be open, has ended."""
@@ -138,16 +152,16 @@ class OpenRequests:
         name = accepted.request.name
         if self._by_name[name] == handle:  # a client may use a number again
             del self._by_name[name]
-        self._count(accepted, Size(*(-one for one in size)))
+        self._count(name[0], -size[0], -size[1], -size[2])
         return accepted
 
-    def _count(self, accepted: Accepted, change: Size) -> None:
-        client = accepted.request.identity
-        self._taken = _sum(self._taken, change)
-        own = _sum(self.taken_by(client), change)
-        if own.rows:
-            self._taken_by[client] = own
-        else:  # every request has rows
+    def _count(self, client: bytes, rows: int, memory: int, reply: int) -> None:
+        own = self._taken_by.setdefault(client, [0, 0, 0])
+        for taken in (own, self._taken):
+            taken[0] += rows
+            taken[1] += memory
+            taken[2] += reply
+        if not own[0]:  # every request has rows
             del self._taken_by[client]
 
     def note_sent(self, handles: Iterable[int], now: float) -> Dict[int, Pooling]:
@@ -170,7 +184,3 @@ class OpenRequests:
         self._statistics.count_rows_done(accepted.rows, now)
         self._statistics.count_stage("compute", now - accepted.sent_at)
         self._statistics.count_stage("total", now - accepted.accepted_at)
-
-
-def _sum(one: Size, other: Size) -> Size:
-    return Size(one[0] + other[0], one[1] + other[1], one[2] + other[2])

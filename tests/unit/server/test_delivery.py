@@ -311,6 +311,18 @@ def test_above_the_bound_of_all_who_has_most_loses_it() -> None:
     assert publisher.received(ANNA) == [-3, -4, -5]
 
 
+def test_above_the_bound_of_all_nobody_is_waited_for() -> None:
+    """However many names a stranger makes up, none of them costs those who listen."""
+    publisher = blocked(Publisher(most=3500), BEN)
+    publisher.post(BEN, 1)
+    for number in range(2, 10):
+        publisher.post(b"name %d" % number, number)
+    assert publisher.gone == [(b"name %d" % number, 1) for number in range(4, 10)]
+    assert publisher.delivery.waiting_bytes == 3000
+    unblock(publisher, BEN)
+    assert publisher.received(BEN) == [1]
+
+
 def test_who_takes_nothing_for_too_long_loses_what_waits(publisher: Publisher) -> None:
     blocked(publisher)
     publisher.post(ANNA, 1, 2)

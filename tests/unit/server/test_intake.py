@@ -169,6 +169,19 @@ def test_what_the_sink_is_told_in_protocol_2(intakes: Any, count: int) -> None:
     assert offsets[0] == [[0, 0], [0, 1], [1, 2], [2, 3], [0, 0]]
 
 
+@pytest.mark.parametrize("per_token", [False, True])
+def test_rows_of_a_stream_of_token_vectors_come_at_the_end(intakes: Any, per_token: bool) -> None:
+    accepted = accept(["abc"] * (CHUNK_ROWS + 3), per_token=per_token, options=Options(stream=True))
+    intake = intakes()
+    intake.start(accepted)
+    counts: List[int] = []
+    while not accepted.is_complete:
+        counts += [len(accepted.add(chunk)) for chunk in chunks_of(intake)]
+    assert sum(counts) == CHUNK_ROWS + 3
+    assert (counts[0] == 0) == per_token
+    assert len(accepted.texts) == 0, "they aren't needed any more"
+
+
 def test_texts_are_cut_from_the_left_if_that_is_asked_for(intakes: Any) -> None:
     accepted = accept(["abcdefgh"], with_tokens=True, options=Options(truncate="left"))
     rows_of(intakes(max_length=5), accepted)

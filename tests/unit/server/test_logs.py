@@ -8,7 +8,8 @@ from typing import Iterator, Optional
 
 import pytest
 
-from bert_serving.server.logs import colors_wanted, set_up_logging, stage
+from bert_serving.server import logs
+from bert_serving.server.logs import Complaints, colors_wanted, log_bug, set_up_logging, stage
 
 ESCAPE = "\x1b["
 
@@ -114,3 +115,38 @@ def test_a_stage_that_failed_says_nothing(
     with pytest.raises(ValueError, match="damaged"), stage(logger, "graph"):
         raise ValueError("damaged")
     assert stream.getvalue() == ""
+
+
+def test_a_bug_tells_where_it_is_and_what_it_says_only_if_wanted(
+    monkeypatch: pytest.MonkeyPatch, logger: logging.Logger
+) -> None:
+    def fail() -> None:
+        raise KeyError("a user's text")
+
+    for verbose in (False, True):
+        stream = replace_stderr(monkeypatch, io.StringIO())
+        set_up_logging("VENTILATOR", verbose=verbose)
+        try:
+            fail()
+        except KeyError as error:
+            log_bug(logger, "can't do it", error)
+        said = stream.getvalue()
+        assert "error: can't do it: KeyError" in said
+        assert "in fail" in said
+        assert ("a user's text" in said.replace('raise KeyError("a user', "")) == verbose
+
+
+def test_complaints_are_few_and_tell_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, logger: logging.Logger
+) -> None:
+    stream = replace_stderr(monkeypatch, io.StringIO())
+    set_up_logging("SINK")
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    complaints = Complaints(logger)
+    for _ in range(5):
+        complaints.warn("nonsense came")
+    assert stream.getvalue().count("warning: nonsense came") == 1
+    now += Complaints.EVERY
+    complaints.warn("nonsense came")
+    assert "nonsense came; and 4 like it since the last one" in stream.getvalue()

@@ -125,8 +125,8 @@ class Bench:
         assert (info.client, info.request_id) == (b"me", 99)
         return json.loads(info.info.decode("utf-8"))["statistic"]
 
-    def gone(self, client: bytes) -> None:
-        self._events.send_multipart(Gone(client).frames())
+    def gone(self, client: bytes, lost: int = 0, listens: bool = False) -> None:
+        self._events.send_multipart(Gone(client, lost, listens).frames())
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -294,6 +294,58 @@ def test_work_for_a_client_that_is_gone_is_dropped(bench: Bench) -> None:
         bench.gone(b"leaver")
         assert bench.for_sink() == Dropped(1)
         assert bench.worker().batch().handles.tolist() == [2]
+
+
+def test_work_for_a_client_that_does_not_read_ends_in_errors(bench: Bench) -> None:
+    with bench.running():
+        for number, client in enumerate((b"sleeper", b"other"), 1):
+            bench.request(["a"], request_id=number, client=client)
+            assert bench.for_sink().client == client
+        bench.gone(b"sleeper", lost=3, listens=True)
+        failed = failure(bench.for_sink())
+        assert (failed.handle, failed.client, failed.kind) == (1, b"sleeper", "overloaded")
+        assert bench.worker().batch().handles.tolist() == [2]
+        assert bench.status()["num_expired_reply"] == 3
+
+
+def test_a_request_that_names_no_time_has_the_servers(hub: Hub, link: FakeLink) -> None:
+    bench = Bench(hub, link, "-request_timeout", "1")
+    try:
+        with bench.running():
+            bench.request(["a"])
+            assert isinstance(bench.for_sink(), Registered)
+            assert failure(bench.for_sink()).kind == "deadline"
+    finally:
+        bench.ventilator.close()
+
+
+def test_a_reply_that_is_too_large_is_refused_with_the_way_out(hub: Hub, link: FakeLink) -> None:
+    bench = Bench(hub, link, "-max_reply_mb", "1")
+    try:
+        with bench.running():
+            bench.request(["a"] * 1000)
+            failed = failure(bench.for_sink())
+            assert failed.kind == "bad_request"
+            assert "-max_reply_mb" in failed.message
+            # A stream is never there as a whole.
+            bench.request(["a"] * 160, stream=True)
+            assert isinstance(bench.for_sink(), Registered)
+    finally:
+        bench.ventilator.close()
+
+
+def test_what_a_request_takes_is_told_and_given_back(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["some text"] * 100)
+        assert isinstance(bench.for_sink(), Registered)
+        status = bench.status()
+        assert status["num_open_reply_byte"] == 100 * 768 * 4
+        assert status["num_open_byte"] > 100 * 300
+        worker = bench.worker()
+        worker.send(Done(worker.batch().batch_id))
+        while bench.status()["num_open_request"]:
+            pass  # the worker's word takes another way than the question
+        assert bench.status()["num_open_byte"] == bench.status()["num_open_reply_byte"] == 0
 
 
 # --------------------------------------------------------------------------- protocol 2
