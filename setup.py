@@ -129,6 +129,7 @@ setup(
             "bert-serving-benchmark=bert_serving.benchmarks.cli:main",
             "bert-serving-encode=bert_serving.client.bulk.cli:main",
             "bert-serving-optimize=bert_serving.graph_opt.cli:main",
+            "bert-serving-reload=bert_serving.server.cli:reload",
             "bert-serving-start=bert_serving.server.cli:start",
             "bert-serving-terminate=bert_serving.server.cli:terminate",
         ]

@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 class Reception:
-    """Makes requests open, as long as ``is_closed`` is False."""
+    """Makes requests open, as long as ``is_closed`` is False, for a service of ``spec``."""
 
     def __init__(self, spec: ServiceSpec, statistics: Statistics, requests: OpenRequests) -> None:
-        self._spec = spec
+        self.spec = spec
         self._statistics = statistics
         self._requests = requests
         self.accepted = 0  # ever; the newest one's handle
@@ -66,8 +66,8 @@ class Reception:
             texts,
             is_tokenized,
             pooling,
-            per_token=self._spec.engine.per_token if pooling is None else pooling.per_token,
-            with_tokens=self._spec.show_tokens if options is None else options.tokens,
+            per_token=self.spec.engine.per_token if pooling is None else pooling.per_token,
+            with_tokens=self.spec.show_tokens if options is None else options.tokens,
             now=now,
         )
         self._statistics.count_request(request.identity, len(texts), now)
@@ -101,7 +101,7 @@ class Reception:
             return None
         try:
             return resolve(
-                self._spec.pooling,
+                self.spec.pooling,
                 options.pooling_strategy,
                 options.pooling_layer,
                 options.normalize,

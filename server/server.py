@@ -12,7 +12,7 @@ from typing import Any, Optional, Type
 import zmq
 
 from bert_serving.client.frames import encode_request
-from bert_serving.client.protocol import TERMINATION, Request
+from bert_serving.client.protocol import RELOAD, TERMINATION, Request
 from bert_serving.server.addresses import connect_tcp
 from bert_serving.server.errors import ServerError
 from bert_serving.server.logs import set_up_logging
@@ -47,7 +47,7 @@ class BertServer(threading.Thread):
         self.args = args
         self.port = args.port
         self.spec = prepare(args)
-        self._supervisor = Supervisor(self.spec)
+        self._supervisor = Supervisor(self.spec, args)
         self.is_ready = threading.Event()
         self._is_settled = threading.Event()  # ready, or never going to be
         self.error: Optional[BaseException] = None
@@ -122,22 +122,38 @@ class BertServer(threading.Thread):
         self.stop()
         self.join()
 
+    def reload(self) -> None:
+        """Have the model loaded again, by the same flags, and return; for signal handlers.
+
+        Requests are served meanwhile. A model that can't be served is refused, as the log tells.
+        """
+        self._supervisor.reload()
+
     @staticmethod
     def shutdown(args: Any) -> None:
         """Ask the server at ``args.ip``, ``args.port`` to stop, as bert-serving-terminate does.
 
         ``args.timeout`` is in milliseconds. Raises TimeoutError if nobody listens there.
         """
-        with zmq.Context() as context, context.socket(zmq.PUSH) as requests:
-            # Only to a connection that exists: else the request would wait in vain.
-            requests.setsockopt(zmq.IMMEDIATE, 1)
-            requests.setsockopt(zmq.SNDTIMEO, args.timeout)
-            requests.setsockopt(zmq.LINGER, args.timeout)
-            connect_tcp(requests, args.ip, args.port)
-            try:
-                requests.send_multipart(encode_request(Request(b"0", TERMINATION, 0)))
-            except zmq.Again as error:
-                raise TimeoutError(
-                    "no server answers at %s port %d (waited %d ms); are address and port those "
-                    "that it was started with?" % (args.ip, args.port, args.timeout)
-                ) from error
+        _ask(args, TERMINATION)
+
+    @staticmethod
+    def ask_to_reload(args: Any) -> None:
+        """Ask the server at ``args.ip``, ``args.port`` to load its model again, likewise."""
+        _ask(args, RELOAD)
+
+
+def _ask(args: Any, command: bytes) -> None:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as requests:
+        # Only to a connection that exists: else the request would wait in vain.
+        requests.setsockopt(zmq.IMMEDIATE, 1)
+        requests.setsockopt(zmq.SNDTIMEO, args.timeout)
+        requests.setsockopt(zmq.LINGER, args.timeout)
+        connect_tcp(requests, args.ip, args.port)
+        try:
+            requests.send_multipart(encode_request(Request(b"0", command, 0)))
+        except zmq.Again as error:
+            raise TimeoutError(
+                "no server answers at %s port %d (waited %d ms); are address and port those "
+                "that it was started with?" % (args.ip, args.port, args.timeout)
+            ) from error

@@ -20,8 +20,9 @@ from bert_serving.client.frames import decode_request
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
 from bert_serving.server.addresses import bind_tcp, is_loopback
-from bert_serving.server.batching import BatchLimits, pack
-from bert_serving.server.intake import Chunk, Intake, InvalidText
+from bert_serving.server.batching import pack
+from bert_serving.server.generation import Generation, vocabulary_of
+from bert_serving.server.intake import Chunk, InvalidText
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
     BatchMessage,
@@ -36,11 +37,9 @@ from bert_serving.server.messages import (
 )
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.reception import Reception
-from bert_serving.server.scheduler import Scheduler
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.stats import Statistics
 from bert_serving.server.status import describe_service, describe_work
-from bert_serving.server.tokenization import Tokenizer
 
 __all__ = ["Ventilator"]
 
@@ -48,12 +47,14 @@ logger = logging.getLogger(__name__)
 
 #: How often deadlines are looked at while nothing else happens.
 TICK_MS = 100
+#: What only this machine may ask for, and what is reported to the supervisor then.
+ORDERS = {protocol.TERMINATION: "terminate", protocol.RELOAD: "reload"}
 #: Requests read before the other sockets get their turn.
 BURST = 50
 
 
 class Ventilator:
-    """The process's sockets around :class:`Scheduler` and :class:`Intake`."""
+    """The process's sockets around what each :class:`Generation` has."""
 
     def __init__(
         self,
@@ -63,7 +64,6 @@ class Ventilator:
         link: Link,
         vocabulary: Dict[str, int],
     ) -> None:
-        self._spec = spec
         self._endpoints = endpoints
         self._link = link
         self._requests = context.socket(zmq.PULL)
@@ -80,11 +80,9 @@ class Ventilator:
         for socket in (self._requests, self._workers, self._events):
             socket.setsockopt(zmq.LINGER, 0)
         self._sink.setsockopt(zmq.LINGER, 1000)
-        limits = BatchLimits(spec.max_batch_size, spec.token_budget, spec.padding_weight)
-        self._scheduler = Scheduler(
-            limits, spec.priority_batch_size, split_tokens=spec.engine.split_tokens
-        )
-        self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer))
+        self._poller = zmq.Poller()
+        self._current = Generation(spec, vocabulary)  # that new requests belong to
+        self._generations = [self._current]  # those that end and that begin, too
         self._statistics = Statistics(time.monotonic())
         self._open = OpenRequests(self._statistics, spec.max_queue_rows, spec.max_queue_bytes)
         self._reception = Reception(spec, self._statistics, self._open)
@@ -92,41 +90,45 @@ class Ventilator:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        poller = zmq.Poller()
         for socket in (self._requests, self._workers, self._events):
-            poller.register(socket, zmq.POLLIN)
-        poller.register(self._intake.wake_up_fd, zmq.POLLIN)
-        self._link.register(poller)
+            self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._current.intake.wake_up_fd, zmq.POLLIN)
+        self._link.register(self._poller)
         self._link.report("ready")
         while True:
-            ready = dict(poller.poll(self._patience()))
+            ready = dict(self._poller.poll(self._patience()))
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
                     self._refuse_the_rest()
+                    self._fail_all("the server has stopped")
                     return
                 self._obey(command)
             if self._workers in ready:
                 self._read_workers()
             if self._events in ready:
                 self._read_events()
-            if self._intake.wake_up_fd in ready:
-                for chunk in self._intake.take():
-                    self._add_chunk(chunk)
+            for generation in self._generations:
+                if generation.intake.wake_up_fd in ready:
+                    for chunk in generation.intake.take():
+                        self._add_chunk(chunk, generation)
             if self._requests in ready:
                 self._read_requests()
             self._schedule(work.Tick())
+            self._end_generations()
             self._report_drained()
 
     def _patience(self) -> Optional[int]:
         """Milliseconds after which there is something to do though nothing has come."""
-        wake_at = self._scheduler.wake_at()
+        times = [generation.scheduler.wake_at() for generation in self._generations]
+        wake_at = min((time for time in times if time is not None), default=None)
         if wake_at is None:
             return TICK_MS if self._open or self._reception.is_closed else None
         # Rounded up: rounded down, it would look again and again within the last millisecond.
         return min(TICK_MS, max(0, math.ceil((wake_at - time.monotonic()) * 1000)))
 
     def close(self) -> None:
-        self._intake.close()
+        for generation in self._generations:
+            generation.close()
         for socket in (self._requests, self._workers, self._events, self._sink):
             socket.close()
 
@@ -140,6 +142,46 @@ class Ventilator:
             # Requests get an error from now on.
             self._reception.is_closed = True
             self._drain_until = time.monotonic() + command["timeout"]
+        elif command["command"] == "load":
+            self._load(ServiceSpec.from_json(command["spec"]))
+        elif command["command"] == "unload":
+            self._keep([one for one in self._generations if one.number <= self._current.number])
+        elif command["command"] == "switch":
+            self._current = self._generations[-1]
+            self._reception.spec = self._current.spec
+
+    def _load(self, spec: ServiceSpec) -> None:
+        """Get ready for the requests to another model, whose workers come soon."""
+        try:
+            generation = Generation(spec, vocabulary_of(spec))
+        except Exception as error:
+            self._link.report("load_failed", message=str(error))
+            return
+        self._generations.append(generation)
+        self._poller.register(generation.intake.wake_up_fd, zmq.POLLIN)
+        self._link.report("loaded")
+
+    def _end_generations(self) -> None:
+        """Once the requests to an old model have ended, say so."""
+        over = [
+            one
+            for one in self._generations
+            if one.number < self._current.number and not one.scheduler.open_requests
+        ]
+        if over:
+            self._keep([one for one in self._generations if one not in over])
+            self._link.report("generation_over")
+
+    def _keep(self, generations: List[Generation]) -> None:
+        for generation in self._generations:
+            if generation not in generations:
+                self._poller.unregister(generation.intake.wake_up_fd)
+                generation.close()
+        self._generations = generations
+
+    def _fail_all(self, message: str) -> None:
+        for generation in self._generations:
+            self._perform(generation.scheduler.fail_all(ErrorKind.SHUTTING_DOWN, message))
 
     def _refuse_the_rest(self) -> None:
         """Answer what has come since the last look; what comes later finds nobody."""
@@ -152,8 +194,7 @@ class Ventilator:
         if self._drain_until is None:
             return
         if self._open and time.monotonic() >= self._drain_until:
-            message = "the server is stopping and had no time left for this request"
-            self._perform(self._scheduler.fail_all(ErrorKind.SHUTTING_DOWN, message))
+            self._fail_all("the server is stopping and had no time left for this request")
         if not self._open:
             self._link.report("drained", accepted=self._reception.accepted)
             self._drain_until = None
@@ -217,18 +258,21 @@ class Ventilator:
         # From here on the scheduler sees to it that the request ends.
         rows, timeout = len(accepted.texts), request.timeout
         deadline = None if timeout is None else accepted.accepted_at + timeout
-        self._schedule(work.Opened(accepted.handle, request.identity, rows, deadline))
-        chunk = self._intake.start(accepted)
+        generation = self._current
+        opened = work.Opened(accepted.handle, request.identity, rows, deadline)
+        self._schedule(opened, generation)
+        chunk = generation.intake.start(accepted)
         if chunk is not None:
-            self._add_chunk(chunk)
+            self._add_chunk(chunk, generation)
 
     def _command(self, request: Request, frame: zmq.Frame) -> None:
-        if request.payload == protocol.TERMINATION:
+        if request.payload in ORDERS:
+            what = ORDERS[request.payload]
             peer = str(frame.get("Peer-Address"))
             if is_loopback(peer):
-                self._link.report("terminate")
+                self._link.report(what)
             else:
-                logger.warning("refused to stop for %s: only this machine may ask for it", peer)
+                logger.warning("refused to %s for %s: only this machine may ask for it", what, peer)
             return
         if request.payload == protocol.CANCEL:
             handle = self._open.find(*request.name)
@@ -240,11 +284,12 @@ class Ventilator:
         statistics = None
         if request.payload == protocol.SHOW_STATUS:
             now = time.monotonic()
-            statistics = describe_work(self._statistics, self._open, self._scheduler, now)
-        info = describe_service(self._spec, self._endpoints, request.identity, statistics)
+            schedulers = [generation.scheduler for generation in self._generations]
+            statistics = describe_work(self._statistics, self._open, schedulers, now)
+        info = describe_service(self._current.spec, self._endpoints, request.identity, statistics)
         multipart.send(self._sink, Info(request.identity, request.request_id, info).frames())
 
-    def _add_chunk(self, chunk: Chunk) -> None:
+    def _add_chunk(self, chunk: Chunk, generation: Generation) -> None:
         accepted = self._open.get(chunk.handle)
         if accepted is None:
             return  # the request has ended meanwhile
@@ -257,9 +302,9 @@ class Ventilator:
             self._schedule(work.Rejected(chunk.handle, kind, str(chunk.error)))
             return
         rows = accepted.add(chunk)
-        self._intake.submit_next(accepted)
+        generation.intake.submit_next(accepted)
         if accepted.is_complete:
-            spec, now = self._spec, time.monotonic()
+            spec, now = generation.spec, time.monotonic()
             self._statistics.count_stage("tokenize", now - accepted.accepted_at)
             registered = accepted.registered(
                 spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length, now
@@ -274,7 +319,10 @@ class Ventilator:
             worker = name.bytes
             message = decode(multipart.contents(frames))
             if isinstance(message, Ready):
-                self._schedule(work.WorkerJoined(worker, message.credits, message.streams))
+                joined = work.WorkerJoined(worker, message.credits, message.streams)
+                for generation in self._generations:
+                    if generation.number == message.generation:  # else it is one given up
+                        self._schedule(joined, generation)
             elif isinstance(message, Done):
                 self._statistics.count_done(worker.decode("ascii"))
                 self._schedule(work.WorkDone(worker, message.batch_id))
@@ -288,8 +336,10 @@ class Ventilator:
             if not self._reception.is_back(message.client, time.monotonic()):
                 self._schedule(work.ClientGone(message.client))
 
-    def _schedule(self, event: work.Event) -> None:
-        self._perform(self._scheduler.handle(event, time.monotonic()))
+    def _schedule(self, event: work.Event, generation: Optional[Generation] = None) -> None:
+        """Tell of an event, everywhere: handles and workers are known to one scheduler only."""
+        for one in self._generations if generation is None else [generation]:
+            self._perform(one.scheduler.handle(event, time.monotonic()))
 
     def _perform(self, actions: List[work.Action]) -> None:
         pending = deque(actions)
@@ -322,6 +372,6 @@ class Ventilator:
             multipart.send(self._workers, [action.worker] + message.frames())
         except zmq.ZMQError as error:
             # The connection is gone; the scheduler gives the rows to another worker.
-            lost = work.WorkerLost(action.worker, str(error))
-            return self._scheduler.handle(lost, time.monotonic())
+            lost, now = work.WorkerLost(action.worker, str(error)), time.monotonic()
+            return [a for one in self._generations for a in one.scheduler.handle(lost, now)]
         return []
