@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -84,6 +84,15 @@ class Assembly:
     def open_requests(self) -> int:
         """How many requests are known and not ended."""
         return len(self._requests)
+
+    def of_protocol_1(self) -> List[Tuple[str, int]]:
+        """Identities, as Latin-1, and ids of open requests whose clients don't ask again."""
+        known = [request.registered for request in self._requests.values()]
+        return [
+            (one.client.decode("latin-1"), one.request_id)
+            for one in known
+            if one is not None and one.plan is None
+        ]
 
     @property
     def ended_requests(self) -> int:

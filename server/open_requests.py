@@ -6,7 +6,7 @@ bounds is refused at once, with a hint when to ask again.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server.intake import Accepted
@@ -52,6 +52,15 @@ class OpenRequests:
     def find(self, client: bytes, request_id: int) -> Optional[int]:
         """The handle of a client's request, if it is open."""
         return self._by_name.get((client, request_id))
+
+    def of_protocol_1(self) -> List[Tuple[str, int]]:
+        """Identities, as Latin-1, and ids of requests whose clients don't ask again."""
+        requests = [accepted.request for accepted in self._by_handle.values()]
+        return [
+            (one.identity.decode("latin-1"), one.request_id)
+            for one in requests
+            if one.options is None
+        ]
 
     def check(self, rows: int, nbytes: int, rows_per_second: float) -> None:
         """Raise Refusal if there is no place for a request, which has so many rows and bytes.

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shutil
-import threading
 import time
 from typing import Callable, List, Optional
 
+from bert_serving.server.bell import Bell
 from bert_serving.server.children import Child
 from bert_serving.server.errors import PipelineError, StartupError
 from bert_serving.server.processes import Event, Processes
+from bert_serving.server.recovery import Recovery
 from bert_serving.server.reloading import Reload, Team
 from bert_serving.server.replacement import MOST_RESTARTS, RESTARTS_WITHIN, Restarts, Slot
 from bert_serving.server.runtime import keep_vocabulary, make_directory
@@ -54,30 +54,23 @@ class Supervisor:
         self._pipeline = [Slot(role, role) for role in ("sink", "ventilator")]
         self._front = [] if spec.http is None else [Slot("http", "http")]
         self._restarts = Restarts()
+        self._recovery: Optional[Recovery] = None  # until requests are answered again
         self._reload: Optional[Reload] = None
         self._reload_again = False
         self._shutdown: Optional[Shutdown] = None
         self._was_ready = False
         self._is_up = False
         # Made here rather than in run(), for stop() may come before the thread has begun.
-        self._wake_up_fd, self._ask_fd = os.pipe()
-        # Reentrant, for a signal handler may interrupt stop() itself.
-        self._ask_lock = threading.RLock()
-        self._is_closed = False
+        self._bell = Bell()
         self._stops_asked = 0
 
     def stop(self, at_once: bool = False) -> None:
         """Ask for a stop; safe in signal handlers. A second call doesn't wait for requests."""
-        self._ask(STOP * (2 if at_once else 1))
+        self._bell.ring(STOP * (2 if at_once else 1))
 
     def reload(self) -> None:
         """Ask for the model to be loaded again; safe in signal handlers."""
-        self._ask(RELOAD)
-
-    def _ask(self, what: bytes) -> None:
-        with self._ask_lock:
-            if not self._is_closed:
-                os.write(self._ask_fd, what)
+        self._bell.ring(RELOAD)
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until asked to stop; ``on_ready`` is called once when all processes are ready.
@@ -86,7 +79,7 @@ class Supervisor:
         often.
         """
         self._directory = make_directory()
-        self._processes = Processes(Endpoints.inside(self._directory), self._wake_up_fd)
+        self._processes = Processes(Endpoints.inside(self._directory), self._bell.fd)
         try:
             self._team.spec = keep_vocabulary(self._team.spec, self._directory)
             self._fill_all()
@@ -99,11 +92,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Free what stop() needs; only after run() has returned. Safe to call twice."""
-        with self._ask_lock:
-            if not self._is_closed:
-                self._is_closed = True
-                os.close(self._wake_up_fd)
-                os.close(self._ask_fd)
+        self._bell.close()
 
     # ------------------------------------------------------------------------------- serving
 
@@ -163,6 +152,8 @@ class Supervisor:
             self._kill_worker(event["worker"], event["reason"])
         if self._shutdown is not None:
             self._shutdown.reported(event, time.monotonic())
+        if self._recovery is not None:
+            self._recovery.reported(child, event)
         if self._reload is not None:
             self._reload.reported(child, event)
             self._note_reload()
@@ -178,6 +169,9 @@ class Supervisor:
             logger.debug("%s ready (%.2f s)", child.name, seconds)
         if child.role == "http":
             self._brief(child)
+        if child.role == "ventilator" and self._recovery is not None:
+            lost = self._recovery.lost_requests
+            self._processes.tell_one(child, "lost", requests=lost)
 
     def _brief(self, child: Child) -> None:
         """Tell an HTTP process what it couldn't be told before it was ready."""
@@ -207,6 +201,7 @@ class Supervisor:
 
     def _come_up(self, on_ready: Callable[[], None]) -> None:
         self._is_up = True
+        self._recovery = None
         if not self._was_ready:
             self._was_ready = True
             on_ready()
@@ -234,7 +229,9 @@ class Supervisor:
                 self._lose(child, now)
         lost = [child for child in exited if child.slot in self._pipeline]
         if lost and self._shutdown is None:
-            self._restart(" and ".join(child.end for child in lost), now)
+            self._recover(lost, now)
+        if self._recovery is not None and self._recovery.is_due(now):
+            self._restart(self._recovery, now)
         self._fill_all()
         if self._reload is not None:
             self._reload.look(now)
@@ -258,22 +255,33 @@ class Supervisor:
                 "ventilator", "worker_lost", worker=child.identity, reason=child.end
             )
 
-    def _restart(self, reason: str, now: float) -> None:
-        """Start ventilator, sink and workers again.
+    def _recover(self, lost: List[Child], now: float) -> None:
+        """Begin to start ventilator, sink and workers again.
 
         Raises PipelineError if that happens too often.
         """
+        if self._recovery is not None and not self._recovery.is_restarted:
+            for child in lost:
+                self._recovery.lost(child)
+            return
+        reason = " and ".join(child.end for child in lost)
         if not self._restarts.may(now):
             raise PipelineError(
                 "%s, after %d restarts within %d s; the service stops"
                 % (reason, MOST_RESTARTS, RESTARTS_WITHIN)
             )
         logger.error("%s; ventilator, sink and workers are started again", reason)
+        earlier = [] if self._recovery is None else self._recovery.lost_requests
         self._is_up = False
         self._processes.tell("http", "pause")
         if self._reload is not None:
             self._reload.give_up("ventilator or sink were lost; ask for it again")
             self._note_reload()
+        self._recovery = Recovery(self._processes, now)
+        self._recovery.lost_requests += earlier
+
+    def _restart(self, recovery: Recovery, now: float) -> None:
+        recovery.is_restarted = True
         self._processes.kill_all(self._processes.of("ventilator", "worker", "sink"))
         for slot in self._pipeline + self._team.slots:
             if slot.restart_at is None:  # else it has a back-off that is its own

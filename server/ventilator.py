@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 TICK_MS = 100
 #: What only this machine may ask for, and what is reported to the supervisor then.
 ORDERS = {protocol.TERMINATION: "terminate", protocol.RELOAD: "reload"}
+#: What clients are told that don't ask again by themselves.
+LOST = "a process of the server's was lost, and this request with it; send it again"
 #: Requests read before the other sockets get their turn.
 BURST = 50
 
@@ -142,6 +144,12 @@ class Ventilator:
             # Requests get an error from now on.
             self._reception.is_closed = True
             self._drain_until = time.monotonic() + command["timeout"]
+        elif command["command"] == "abandon":
+            self._link.report("abandoned", requests=self._open.of_protocol_1())
+        elif command["command"] == "lost":
+            for client, request_id in command["requests"]:
+                name = (client.encode("latin-1"), request_id)
+                self._fail(None, name, ErrorKind.INTERNAL, LOST)
         elif command["command"] == "load":
             self._load(ServiceSpec.from_json(command["spec"]))
         elif command["command"] == "unload":

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Dict, Iterator
 
 import httpx
 import numpy as np
+import psutil
+import pytest
 from integration.test_recovery import at_the_same_time, join, texts_of
-from support import PATIENCE, RawClient, Started, children_of, free_ports, started, wait_for
+from support import (
+    PATIENCE,
+    RawClient,
+    Started,
+    children_of,
+    command,
+    free_ports,
+    started,
+    wait_for,
+)
 
 from bert_serving.client import BertClient, ShuttingDown
 from bert_serving.client.frames import encode_request, encode_texts
@@ -136,3 +148,39 @@ def refuses(service: Started) -> bool:
         except TimeoutError:
             return False
     return False
+
+
+#: As the only process of a container, nearly: signals without a handler don't reach process 1.
+IN_A_CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def namespaces_are_allowed() -> bool:
+    words = [*IN_A_CONTAINER, "true"]
+    try:
+        return subprocess.run(words, timeout=PATIENCE, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not namespaces_are_allowed(), reason="this user may make no namespaces")
+def test_as_process_1() -> None:
+    port, port_out = free_ports()
+    ports = ["-port", str(port), "-port_out", str(port_out)]
+    process = subprocess.Popen(
+        IN_A_CONTAINER + command("start") + ["-engine", "echo", *ports],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    try:
+        with BertClient(port=port, port_out=port_out, timeout=PATIENCE * 1000) as client:
+            assert client.encode(["hello"]).shape == (1, 768)
+        (inside,) = psutil.Process(process.pid).children()
+        inside.terminate()
+        _, errors = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0
+    assert "stopping: finishing what was accepted" in errors

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support import (
     PATIENCE,
+    RawClient,
     children_of,
     client_of,
     http_flags,
@@ -21,6 +22,9 @@ from support import (
     wait_until_whole,
 )
 
+from bert_serving.client.frames import encode_request, encode_texts
+from bert_serving.client.protocol import ErrorReply, Request
+from bert_serving.client.reply_frames import decode_reply
 from bert_serving.server import BertServer
 
 FLAGS = ["-engine", "echo", "-num_worker", "2", *http_flags()]
@@ -126,3 +130,25 @@ def test_a_worker_that_is_lost_while_it_is_replaced() -> None:
         second.kill()
         np.testing.assert_array_equal(client.encode(["hello"]), expected)
         wait_until_whole(server)
+
+
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_a_client_of_protocol_1_gets_an_error_rather_than_silence(name: str) -> None:
+    """It doesn't ask again by itself."""
+    with running("-engine", "echo") as server, RawClient(server) as old, client_of(
+        server, timeout=LONG * 1000
+    ) as client:
+        (worker,) = children_of(os.getpid(), "worker-0")
+        worker.send_signal(signal.SIGSTOP)  # so that the request is open
+        request = Request(old.identity, encode_texts(["hello"]), 7, 1)
+        old.send(*encode_request(request)[:4])
+        wait_for(
+            lambda: client.server_status["statistic"]["num_open_request"] == 1,
+            "the request to be accepted",
+        )
+        (lost,) = children_of(os.getpid(), name)
+        lost.kill()
+        reply = decode_reply(old.receive(LONG))
+        assert isinstance(reply, ErrorReply)
+        assert (reply.request_id, reply.kind) == (7, "internal")
+        assert "send it again" in reply.message

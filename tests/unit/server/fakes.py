@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import time
-from typing import Any, Callable, Dict, List, Optional
+from contextlib import suppress
+from typing import Any, Callable, Dict, List, Optional, Set
 
 import zmq
 from support import PATIENCE
@@ -63,6 +64,7 @@ class Spawner:
         self.specs: Dict[str, ServiceSpec] = {}
         self.args: Any = None
         self.fails = False
+        self.silent: Set[str] = set()
         self._pulses: Dict[str, int] = {}
 
     def __call__(
@@ -85,6 +87,13 @@ class Spawner:
         pulse_fd, self._pulses[identity] = os.pipe()
         return Child(role, name, identity, process, pulse_fd, generation=spec.generation)
 
+    def beat_all(self) -> None:
+        """All processes show signs of life, but for the silent ones."""
+        for identity in self._pulses:
+            if identity not in self.silent:
+                with suppress(BrokenPipeError):  # it has been given up
+                    self.beat(identity)
+
     def beat(self, identity: str) -> None:
         """The process shows a sign of life."""
         os.write(self._pulses[identity], b"\0")
@@ -105,7 +114,7 @@ class Running:
         args = get_args_parser().parse_args(["-engine", "echo", "-num_worker", "2", *flags])
         self.supervisor = Supervisor(prepare(args, ports_are_ours=True), args)
         self.endpoints = Endpoints.inside(directory)
-        self.processes = Processes(self.endpoints, self.supervisor._wake_up_fd)
+        self.processes = Processes(self.endpoints, self.supervisor._bell.fd)
         self.supervisor._directory = directory
         self.supervisor._processes = self.processes
         self.supervisor._fill_all()
@@ -131,6 +140,7 @@ class Running:
         return json.loads(receive(self.link(identity))[-1].decode("utf-8"))
 
     def step(self) -> None:
+        self.spawner.beat_all()
         self.supervisor._step(self._note_ready)
 
     def step_until(self, condition: Callable[[], Any]) -> None:

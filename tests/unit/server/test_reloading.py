@@ -116,6 +116,8 @@ def test_an_old_worker_that_does_not_stop_is_killed(up: Running) -> None:
 def test_a_bad_model_is_refused(up: Running, how: str, log: Any) -> None:
     if how == "refused":
         up.report("reload.0", "failed", message="no model at /models/x")
+        up.step_until(lambda: is_over(up))
+        up.process("reload.0").status = 1
         reason = "no model at /models/x"
     elif how == "dead":
         up.process("reload.0").status = -9
@@ -148,7 +150,8 @@ def test_a_bad_model_is_refused(up: Running, how: str, log: Any) -> None:
 def test_a_lost_pipeline_ends_it(up: Running, log: Any) -> None:
     prepared(up)
     up.process("sink.0").status = -9
-    up.step_until(lambda: is_over(up))
+    up.step_until(lambda: "worker-0.1" in up.spawner.started)
+    assert is_over(up)
     assert "the model stays as it was: ventilator or sink were lost" in log.text
     assert up.spawner.specs["worker-0.1"].generation == 1
 

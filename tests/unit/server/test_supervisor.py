@@ -41,7 +41,7 @@ def test_ready_once_all_are(running: Running, spawner: Spawner) -> None:
 def test_why_a_process_cannot_start(running: Running) -> None:
     running.report("ventilator.0", "failed", message="Address already in use")
     with pytest.raises(StartupError, match="ventilator can't start: Address already in use"):
-        running.step()
+        running.step_until(lambda: False)
 
 
 def test_the_last_word_of_a_process_is_read_after_it_has_exited(running: Running) -> None:
@@ -138,14 +138,13 @@ def test_a_worker_that_the_ventilator_takes_for_hung_is_killed(running: Running,
 def test_a_worker_that_fails_later_is_no_end(running: Running, log: Any) -> None:
     running.make_ready()
     running.report("worker-1.0", "failed", message="out of memory")
-    running.step()
-    assert "error: worker-1 failed: out of memory" in log.text
+    running.step_until(lambda: "error: worker-1 failed: out of memory" in log.text)
 
 
 def test_a_silent_process_is_killed_and_replaced(running: Running, log: Any) -> None:
     running.make_ready()
-    for name in ("worker-0.0", "sink.0"):
-        running.spawner.beat(name)
+    running.step()
+    running.spawner.silent.add("worker-0.0")
     running.step()
     pulses = running.processes._heartbeats._pulses
     pulses["worker-0.0"].heard -= 100.0
@@ -180,12 +179,18 @@ def test_without_one_all_are_started_again(
     before = {name: running.process(name) for name in ALL}
     running.process(role + ".0").status = -11
     running.step()
+    left = {"sink": "ventilator.0", "ventilator": "sink.0"}[role]
+    assert running.told(left) == {"command": "abandon"}
+    assert len(spawner.started) == 5
+    running.report(left, "abandoned", requests=[["me", 7]])
+    running.step_until(lambda: len(spawner.started) == 9)
     assert "error: %s was ended by signal SIGSEGV; ventilator, sink" % role in log.text
     assert all(process.status is not None for process in before.values())
     assert running.told("http.0") == {"command": "pause"}
     assert sorted(spawner.started[5:]) == ["sink.1", "ventilator.1", "worker-0.1", "worker-1.1"]
     assert running.child("http.0") is not None, "it goes on"
     running.make_ready("sink.1", "ventilator.1", "worker-1.1")
+    assert running.told("ventilator.1") == {"command": "lost", "requests": [["me", 7]]}
     running.step()
     assert running.told("http.0") == {"command": "resume"}
     assert running.was_ready == 1, "it is announced once"
@@ -195,11 +200,20 @@ def test_a_pipeline_that_is_lost_too_often_is_given_up(running: Running, spawner
     running.make_ready()
     for number in range(MOST_RESTARTS):
         running.process("sink.%d" % number).status = -9
-        running.step()
-        assert spawner.started.count("sink.%d" % (number + 1)) == 1
+        if number == 0:
+            running.process("ventilator.0").status = -9  # nobody is left to be asked
+        running.step_until(lambda number=number: "sink.%d" % (number + 1) in spawner.started)  # type: ignore[misc]
     running.process("ventilator.5").status = -9
     with pytest.raises(PipelineError, match="SIGKILL, after 5 restarts within 60 s; the service"):
         running.step()
+
+
+def test_whoever_is_left_has_little_time(running: Running, spawner: Spawner) -> None:
+    running.make_ready()
+    running.process("ventilator.0").status = -9
+    running.step()
+    assert "ventilator.1" not in spawner.started
+    running.step_until(lambda: "ventilator.1" in spawner.started)
 
 
 def test_a_worker_s_back_off_outlasts_a_restart(running: Running, spawner: Spawner) -> None:
@@ -209,6 +223,8 @@ def test_a_worker_s_back_off_outlasts_a_restart(running: Running, spawner: Spawn
     running.process("worker-1.0").status = 1
     running.step()
     running.process("sink.0").status = -9
+    running.step()
+    running.process("ventilator.0").status = -9  # it is asked no longer
     running.step()
     assert spawner.started[len(ALL) :] == ["sink.1", "ventilator.1", "worker-0.1"]
     assert slot.restart_at is not None
@@ -240,8 +256,7 @@ def test_a_stop_is_noticed(running: Running, at_once: bool, asked: int) -> None:
 def test_a_client_may_ask_for_it(running: Running) -> None:
     running.make_ready()
     running.report("ventilator.0", "terminate")
-    running.step()
-    assert running.supervisor._stops_asked == 1
+    running.step_until(lambda: running.supervisor._stops_asked == 1)
 
 
 def test_a_stop_after_the_end_is_nothing(running: Running) -> None:
@@ -252,7 +267,7 @@ def test_a_stop_after_the_end_is_nothing(running: Running) -> None:
     supervisor.reload()
     supervisor.close()
     with pytest.raises(OSError):
-        os.fstat(supervisor._wake_up_fd)
+        os.fstat(supervisor._bell.fd)
 
 
 def test_draining_asks_one_after_the_other(with_http: Running, log: Any) -> None:

@@ -681,3 +681,24 @@ def test_a_request_to_reload_from_this_machine(bench: Bench, link: FakeLink) -> 
     with bench.running():
         bench.command(b"RELOAD")
         assert link.heard() == {"event": "reload"}
+
+
+# ------------------------------------------------------------------- a pipeline that is lost
+
+
+def test_whose_requests_would_be_lost_in_silence(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.request(["a"], 1, b"one")
+        bench.request(["a"], 2, b"two", tokens=True)  # it asks again by itself
+        assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
+        link.tell("abandon")
+        assert link.heard() == {"event": "abandoned", "requests": [("one", 1)]}
+
+
+def test_those_of_before_are_answered(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        link.tell("lost", requests=[["m\xfc", 1 << 70]])
+        failed = failure(bench.for_sink())
+    assert (failed.client, failed.request_id) == (b"m\xfc", 1 << 70)
+    assert failed.kind == "internal"
+    assert "send it again" in failed.message
