@@ -16,9 +16,10 @@ __all__ = ["BEAT", "Heartbeats"]
 
 #: Seconds from one sign of life to the next.
 BEAT = 0.5
-#: Seconds of silence after which a process that does nothing counts as hung, one that is busy, and
-#: one that still starts: imports and the loading of models stop all threads at times.
-SILENCE, BUSY_SILENCE, STARTING_SILENCE = 3.0, 30.0, 60.0
+#: Seconds of silence after which a process that does nothing counts as hung, and one that is busy.
+SILENCE, BUSY_SILENCE = 3.0, 30.0
+#: The same while it starts: imports and the loading of models stop all threads at times.
+STARTING_SILENCE, BUSY_STARTING_SILENCE = 20.0, 120.0
 #: Seconds of silence from which on the processor time is watched, and the share of it that is busy.
 SUSPICIOUS, BUSY_SHARE = 1.5, 0.1
 #: Whoever didn't look for so many seconds was asleep itself, and so, it may be, was everybody.
@@ -74,15 +75,16 @@ class Heartbeats:
 
     def _is_hung(self, name: str, pulse: _Pulse, now: float) -> bool:
         silence = now - pulse.heard
+        limits = SILENCE, BUSY_SILENCE
         if not pulse.is_ready:
-            return silence >= STARTING_SILENCE
+            limits = STARTING_SILENCE, BUSY_STARTING_SILENCE
         if pulse.suspected is None:
             pulse.suspected = now, self._processor_seconds(name)
-        if silence < SILENCE:
+        if silence < limits[0]:
             return False
         since, before = pulse.suspected
         spent = self._processor_seconds(name)
         if before is None or spent is None:
             return True
         is_busy = spent - before > BUSY_SHARE * (now - since)
-        return silence >= (BUSY_SILENCE if is_busy else SILENCE)
+        return silence >= limits[is_busy]

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import List, Optional
 
 from bert_serving.server.children import Child
+from bert_serving.server.errors import StartupError
 from bert_serving.server.preparing import encode_args
 from bert_serving.server.processes import Event, Processes
 from bert_serving.server.replacement import Slot
@@ -71,6 +72,11 @@ class Reload:
         except OSError as error:  # the system has no room for a process
             self.give_up(str(error))
         self._deadline = 0.0  # of old workers that are told to end
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it can still be given up."""
+        return self._step in (_Step.PREPARING, _Step.ASKING, _Step.LOADING)
 
     @property
     def is_switched(self) -> bool:
@@ -128,7 +134,7 @@ class Reload:
 
     def give_up(self, reason: str) -> None:
         """Leave the model as it is, if it isn't switched yet."""
-        if self._step in (_Step.PREPARING, _Step.ASKING, _Step.LOADING):
+        if self.is_pending:
             logger.error("the model stays as it was: %s", reason)
             self._processes.tell("ventilator", "unload")
             self._dismiss_preparation()
@@ -151,7 +157,7 @@ class Reload:
         spec = replace(spec, generation=self.old.spec.generation + 1)
         try:
             spec = keep_vocabulary(spec, self._directory)
-        except OSError as error:
+        except StartupError as error:
             self.give_up(str(error))
             return
         self.team = Team.of(spec)

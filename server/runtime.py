@@ -40,9 +40,14 @@ def keep_vocabulary(spec: ServiceSpec, directory: str) -> ServiceSpec:
 
     The model's directory may get another model's files while the service runs; a process that is
     replaced then has to work with what the others have. Graphs are safe in the cache.
+
+    Raises StartupError.
     """
     if spec.vocabulary is None:
         return spec
     copy = Path(directory) / ("vocabulary-%d.txt" % spec.generation)
-    shutil.copyfile(spec.vocabulary, str(copy))
+    try:
+        shutil.copyfile(spec.vocabulary, str(copy))
+    except OSError as error:
+        raise StartupError("can't copy the vocabulary %s: %s" % (spec.vocabulary, error)) from error
     return replace(spec, vocabulary=str(copy))

@@ -318,7 +318,7 @@ class Supervisor:
 
     def _begin_shutdown(self) -> None:
         logger.info("stopping: finishing what was accepted")
-        if self._reload is not None and not self._reload.is_switched:
+        if self._reload is not None and self._reload.is_pending:
             self._reload.give_up("the service stops")
             self._note_reload()
         has_http = any(child.is_ready for child in self._processes.of("http"))

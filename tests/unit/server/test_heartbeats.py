@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Dict, List, Optional
+from typing import Dict, Optional
 
 import pytest
 
@@ -8,6 +8,7 @@ from bert_serving.server.heartbeats import (
     ASLEEP,
     BEAT,
     BUSY_SILENCE,
+    BUSY_STARTING_SILENCE,
     SILENCE,
     STARTING_SILENCE,
     Heartbeats,
@@ -88,13 +89,16 @@ def test_one_that_was_busy_and_is_heard_again(ward: Ward) -> None:
     assert set(ward.pass_time(SILENCE + 1.0)) == {"sink.0"}, "what it did before doesn't count"
 
 
-def test_one_that_starts_has_more_time() -> None:
-    beats = Heartbeats(lambda name: 0.0)
+@pytest.mark.parametrize(
+    ("share", "limit"), [(0.0, STARTING_SILENCE), (1.0, BUSY_STARTING_SILENCE)]
+)
+def test_one_that_starts_has_more_time(share: float, limit: float) -> None:
+    now = 0.0
+    beats = Heartbeats(lambda name: share * now)
     beats.expect("worker-0.0", 0.0)
-    hung: List[float] = []
-    for number in range(round((STARTING_SILENCE + 1.0) / LOOK)):
-        hung += [number * LOOK for _ in beats.hung(number * LOOK)]
-    assert hung[0] == pytest.approx(STARTING_SILENCE, abs=2 * LOOK)
+    while not beats.hung(now):
+        now += LOOK
+    assert now == pytest.approx(limit, abs=2 * LOOK)
 
 
 def test_whoever_was_asleep_kills_nobody(ward: Ward) -> None:

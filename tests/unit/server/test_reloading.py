@@ -184,6 +184,19 @@ def test_a_stop_ends_it(up: Running, log: Any) -> None:
     assert "warning: the model isn't loaded again: the service starts or stops" in log.text
 
 
+def test_workers_that_are_to_end_are_no_loss(up: Running, log: Any) -> None:
+    """Also when the service stops meanwhile."""
+    switch(up)
+    up.report("ventilator.0", "generation_over")
+    up.step_until(lambda: reload_of(up)._deadline)
+    up.supervisor.stop()
+    up.step()
+    for name in ("worker-0.0", "worker-1.0"):
+        up.process(name).status = 0
+    up.step_until(lambda: is_over(up))
+    assert "error" not in log.text
+
+
 def test_old_workers_finish_when_the_service_stops(up: Running) -> None:
     switch(up)
     up.supervisor.stop()

@@ -100,6 +100,12 @@ def test_a_vocabulary_stays_as_it_was(tmp_path: Path) -> None:
     assert Path(two.vocabulary).read_text() == "second"
 
 
+def test_a_vocabulary_that_is_gone(tmp_path: Path) -> None:
+    spec = replace(echo_spec(), vocabulary=str(tmp_path / "vocab.txt"))
+    with pytest.raises(StartupError, match=r"can't copy the vocabulary .*vocab\.txt"):
+        keep_vocabulary(spec, str(tmp_path))
+
+
 def test_echo_has_no_file_for_its_vocabulary(tmp_path: Path) -> None:
     spec = echo_spec()
     assert keep_vocabulary(spec, str(tmp_path)) is spec
