@@ -130,6 +130,7 @@ setup(
             "bert-serving-encode=bert_serving.client.bulk.cli:main",
             "bert-serving-keygen=bert_serving.server.keygen:main",
             "bert-serving-optimize=bert_serving.graph_opt.cli:main",
+            "bert-serving-reload=bert_serving.server.cli:reload",
             "bert-serving-start=bert_serving.server.cli:start",
             "bert-serving-terminate=bert_serving.server.cli:terminate",
         ]

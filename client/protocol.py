@@ -17,6 +17,7 @@ __all__ = [
     "SHOW_CONFIG",
     "SHOW_STATUS",
     "TERMINATION",
+    "RELOAD",
     "CANCEL",
     "COMMANDS",
     "ErrorKind",
@@ -39,11 +40,13 @@ __all__ = [
 PROTOCOL = 2
 
 TERMINATION = b"TERMINATION"
+#: Load the model again. Ours; 1.10 has no such command.
+RELOAD = b"RELOAD"
 SHOW_CONFIG = b"SHOW_CONFIG"
 SHOW_STATUS = b"SHOW_STATUS"
 #: The request whose id this one has is no longer wanted; nothing is answered. Protocol 2.
 CANCEL = b"CANCEL"
-COMMANDS = frozenset((TERMINATION, SHOW_CONFIG, SHOW_STATUS, CANCEL))
+COMMANDS = frozenset((TERMINATION, RELOAD, SHOW_CONFIG, SHOW_STATUS, CANCEL))
 
 #: ZeroMQ allows routing ids of at most 255 bytes; one byte is kept for the topic's NUL.
 MAX_IDENTITY_BYTES = 254

@@ -33,6 +33,7 @@ __all__ = [
     "Form",
     "build_artifact",
     "cached_graph",
+    "entry_directory",
     "lookup",
     "sha256_of",
     "user_cache_dir",
@@ -110,7 +111,7 @@ def lookup(
     Raises:
         GraphOptError: as :func:`cached_graph`, but the cache needn't be writable.
     """
-    entry = _entry_directory(source, options, form, directory)
+    entry = entry_directory(source, options, form, directory)
     return _read_entry(entry, form.target, hit=True)
 
 
@@ -127,7 +128,7 @@ def build_artifact(
         GraphOptError: as :func:`cached_graph`.
     """
     pipeline = pipeline_for(form.precision, form.target, form.device, form.packed)
-    entry = _entry_directory(source, options, form, directory)
+    entry = entry_directory(source, options, form, directory)
     graph, report = optimize(build(source, options), pipeline)
     temporary = entry.with_name(".%s.%s" % (entry.name, uuid.uuid4().hex))
     try:
@@ -198,9 +199,15 @@ def _write_target(graph: Any, directory: Path, target: str) -> Tuple[Path, ...]:
     return write(graph, directory / MODEL_FILES[target], target)
 
 
-def _entry_directory(
+def entry_directory(
     source: ModelSource, options: GraphOptions, form: Form, directory: Optional[PathLike]
 ) -> Path:
+    """Where the graph of a model lies in the cache, or would: it tells the content of all that
+    decides it.
+
+    Raises:
+        OptionError: an option that the model can't satisfy.
+    """
     options.check_layers(source.config)
     check_head(source, options.pooling_strategy, options.num_labels)
     cache = Path(directory) if directory else user_cache_dir()

@@ -15,7 +15,7 @@ from bert_serving.server.flags import count, fraction, port
 from bert_serving.server.model_flags import AUTO, add_model_flags, add_sequence_flags
 from bert_serving.server.security_flags import add_security_flags, add_shutdown_flags
 
-__all__ = ["get_args_parser", "get_shutdown_parser"]
+__all__ = ["get_args_parser", "get_reload_parser", "get_shutdown_parser"]
 
 
 ENGINES = ("auto", "onnxruntime", "tensorflow", "echo")
@@ -158,6 +158,7 @@ def _add_batch_flags(group: Any) -> None:
         help="a worker that takes longer for a batch, and much longer than usual, is replaced. "
         "0: never (default: %(default)s)",
     )
+    _add_stop_flags(group)
 
 
 def _add_queue_flags(group: Any) -> None:
@@ -203,6 +204,18 @@ def _add_queue_flags(group: Any) -> None:
         metavar="SECONDS",
         help="after so long a request that names no time of its own is answered with an error. "
         "0: never (default: %(default)s)",
+    )
+
+
+def _add_stop_flags(group: Any) -> None:
+    add_flag(
+        group,
+        "drain_timeout",
+        type=count,
+        default=30,
+        metavar="SECONDS",
+        help="seconds that a server which is to stop has for what it accepted; what is left is "
+        "answered with the error SHUTTING_DOWN (default: %(default)s)",
     )
 
 
@@ -254,10 +267,22 @@ def _add_device_flags(group: Any) -> None:
 
 def get_shutdown_parser() -> argparse.ArgumentParser:
     """The parser of ``bert-serving-terminate``."""
-    parser = argparse.ArgumentParser(
-        prog="bert-serving-terminate",
-        description="Stop the server that listens on a port of this machine.",
+    return _asking_parser(
+        "bert-serving-terminate", "Stop the server that listens on a port of this machine."
     )
+
+
+def get_reload_parser() -> argparse.ArgumentParser:
+    """The parser of ``bert-serving-reload``."""
+    return _asking_parser(
+        "bert-serving-reload",
+        "Have the server that listens on a port of this machine load its model again, from where "
+        "it was told to at its start. It goes on serving meanwhile.",
+    )
+
+
+def _asking_parser(name: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=name, description=description)
     add_flag(
         parser,
         "ip",

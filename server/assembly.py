@@ -87,6 +87,15 @@ class Assembly:
         """How many requests are known and not ended."""
         return len(self._requests)
 
+    def of_protocol_1(self) -> List[Tuple[str, int]]:
+        """Identities, as Latin-1, and ids of open requests whose clients don't ask again."""
+        known = [request.registered for request in self._requests.values()]
+        return [
+            (one.client.decode("latin-1"), one.request_id)
+            for one in known
+            if one is not None and one.plan is None
+        ]
+
     @property
     def ended_requests(self) -> int:
         """How many requests have ended, in a reply, an error or because nobody waited."""

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Optional
 
+from bert_serving.server.replacement import Slot
 from bert_serving.server.spec import Endpoints, ServiceSpec
 
-__all__ = ["Child", "describe_exit", "end", "spawn"]
+__all__ = ["Child", "describe_exit", "end", "processor_seconds", "spawn"]
 
 
 @dataclass
@@ -25,8 +26,25 @@ class Child:
     name: str  # as people read it: worker-0
     identity: str  # as its sockets are called: worker-0.1, the second of that name
     process: "subprocess.Popen[bytes]"
+    #: Where its signs of life can be read; the end of the file is its own.
+    pulse_fd: int = -1
+    slot: Optional[Slot] = None  # where it is replaced
+    generation: int = 1  # of the model that it was started with
     started: float = field(default_factory=time.monotonic)
-    is_ready: bool = False
+    ready_at: Optional[float] = None
+    #: Why it was killed, if it was.
+    verdict: Optional[str] = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready_at is not None
+
+    @property
+    def end(self) -> str:
+        """What became of the process, in words."""
+        if self.verdict is not None:
+            return "%s %s" % (self.name, self.verdict)
+        return "%s %s" % (self.name, describe_exit(self.process.poll()))
 
     def close_input(self) -> None:
         """Tell the process that its supervisor is gone, which it takes as its own end."""
@@ -40,32 +58,46 @@ def spawn(
     name: str,
     spec: ServiceSpec,
     endpoints: Endpoints,
-    generation: int = 0,
+    number: int = 0,
     device: int = -1,
+    args: Optional[Dict[str, Any]] = None,
 ) -> Child:
-    """Start a process; it reports to the supervisor's control socket when it is ready."""
-    identity = "%s.%d" % (name, generation)
+    """Start a process, the ``number``-th of its name; it reports to the supervisor's control socket
+    when it is ready.
+    """
+    identity = "%s.%d" % (name, number)
+    pulse_fd, beat_fd = os.pipe()
+    os.set_blocking(beat_fd, False)
     order: Dict[str, Any] = {
         "role": role,
         "name": name,
         "identity": identity,
         "device": device,
+        "args": args,
+        "beat_fd": beat_fd,
         "endpoints": asdict(endpoints),
         "spec": spec.for_role(role).to_json(),
     }
-    process = subprocess.Popen(
-        # The name is for people who look at the list of processes.
-        [sys.executable, "-m", "bert_serving.server.process", name],
-        stdin=subprocess.PIPE,
-        # In a session of its own, or Ctrl-C in the terminal would reach it before its orders do.
-        start_new_session=True,
-        env=dict(os.environ, TOKENIZERS_PARALLELISM="false"),
-    )
+    try:
+        process = subprocess.Popen(
+            # The name is for people who look at the list of processes.
+            [sys.executable, "-m", "bert_serving.server.process", name],
+            stdin=subprocess.PIPE,
+            # A session of its own, or Ctrl-C in the terminal would reach it before its orders do.
+            start_new_session=True,
+            env=dict(os.environ, TOKENIZERS_PARALLELISM="false"),
+            pass_fds=(beat_fd,),
+        )
+    except OSError:
+        os.close(pulse_fd)
+        raise
+    finally:
+        os.close(beat_fd)
     assert process.stdin is not None
     with suppress(BrokenPipeError):  # it died at once; whoever watches it sees that
         process.stdin.write(json.dumps(order).encode("utf-8") + b"\n")
         process.stdin.flush()
-    return Child(role, name, identity, process)
+    return Child(role, name, identity, process, pulse_fd, generation=spec.generation)
 
 
 def end(children: List[Child], patience: float) -> List[Child]:
@@ -94,3 +126,15 @@ def describe_exit(status: Optional[int]) -> str:
         except ValueError:
             return "was ended by signal %d" % -status
     return "exited with status %d" % status
+
+
+def processor_seconds(pid: int) -> Optional[float]:
+    """The processor time that a process has spent; None where the system doesn't tell."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            # Behind the name, in parentheses, which may contain anything: proc(5).
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    user, system = int(fields[11]), int(fields[12])
+    return (user + system) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""The commands bert-serving-start and bert-serving-terminate.
+"""The commands bert-serving-start, bert-serving-terminate and bert-serving-reload.
 
 Exit status: 0 after an orderly stop, 1 if a running service had to give up or no server could be
 reached, 2 if the service can't start as asked, 130 if the user interrupted the start.
@@ -6,13 +6,19 @@ reached, 2 if the service can't start as asked, 130 if the user interrupted the 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import Any, List, Optional
+from contextlib import suppress
+from typing import Any, Callable, List, Optional
 
-from bert_serving.server.arguments import get_args_parser, get_shutdown_parser
+from bert_serving.server.arguments import (
+    get_args_parser,
+    get_reload_parser,
+    get_shutdown_parser,
+)
 
-__all__ = ["start", "terminate"]
+__all__ = ["reload", "start", "terminate"]
 
 USAGE = """
   from bert_serving.client import BertClient
@@ -32,7 +38,7 @@ def start(argv: Optional[List[str]] = None) -> int:
     server: Optional[BertServer] = None
     try:
         server = BertServer(args)
-        _stop_by_signals(server)
+        _obey_signals(server)
         server.start()
         server.wait_until_ready()
     except (ServerError, GraphOptError) as error:
@@ -61,25 +67,57 @@ def usage_arguments(args: Any) -> str:
     return ", ".join(named)
 
 
-def _stop_by_signals(server: Any) -> None:
-    """The first signal stops in order, the second at once."""
+def _obey_signals(server: Any) -> None:
+    """The first SIGINT or SIGTERM stops in order, the second at once; SIGHUP reloads the model.
 
-    def handle(number: int, frame: Any) -> None:
+    A terminal that is closed sends SIGHUP, too: that stops the server, unless nohup started it.
+    """
+    is_protected = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN or not _has_terminal()
+
+    def stop(number: int, frame: Any) -> None:
         server.stop()
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+    def hang_up(number: int, frame: Any) -> None:
+        if is_protected or _has_terminal():
+            server.reload()
+        else:
+            server.stop()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGHUP, hang_up)
+
+
+def _has_terminal() -> bool:
+    """Whether the process belongs to a terminal that is open."""
+    with suppress(OSError):
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        return True
+    return False
 
 
 def terminate(argv: Optional[List[str]] = None) -> int:
     """Run bert-serving-terminate; returns the exit status."""
-    args = get_shutdown_parser().parse_args(argv)
-    from bert_serving.server import BertServer, ServerError
+    from bert_serving.server import BertServer
+
+    return _ask(get_shutdown_parser().parse_args(argv), BertServer.shutdown, "stop")
+
+
+def reload(argv: Optional[List[str]] = None) -> int:
+    """Run bert-serving-reload; returns the exit status."""
+    from bert_serving.server import BertServer
+
+    args = get_reload_parser().parse_args(argv)
+    return _ask(args, BertServer.ask_to_reload, "load its model again")
+
+
+def _ask(args: Any, ask: Callable[[Any], None], what: str) -> int:
+    from bert_serving.server import ServerError
 
     try:
-        BertServer.shutdown(args)
+        ask(args)
     except (TimeoutError, ServerError, ValueError) as error:
         print("error: %s" % error, file=sys.stderr)
         return 1
-    print("asked the server at %s port %d to stop" % (args.ip, args.port))
+    print("asked the server at %s port %d to %s" % (args.ip, args.port, what))
     return 0

@@ -2,19 +2,27 @@
 
 The supervisor holds the other end of the process's standard input and never writes to it after
 the start: when it reads as closed, the supervisor is gone, however it ended, and so goes the
-process.
+process. Signs of life go through a pipe of their own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
+from contextlib import suppress
 from typing import Any, Dict, List
 
 import zmq
 
-__all__ = ["Link", "Orphaned"]
+from bert_serving.server.heartbeats import BEAT
+
+__all__ = ["Heart", "Link", "Orphaned"]
+
+#: Seconds for a process to end by itself when its supervisor is gone.
+ORPHAN_TIMEOUT = 3.0
 
 
 class Orphaned(Exception):
@@ -61,3 +69,31 @@ class Link:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class Heart(threading.Thread):
+    """Says that the process is alive, from now until it ends or :meth:`stop`.
+
+    A byte twice a second, into a pipe that doesn't block: if nobody reads it, nothing is lost. A
+    process that goes on without its supervisor is ended, for its main thread may be stuck.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(name="heart", daemon=True)
+        self._fd = fd
+        self._is_over = threading.Event()
+
+    def run(self) -> None:
+        """The thread's work; call start() instead."""
+        try:
+            while not self._is_over.wait(BEAT):
+                with suppress(BlockingIOError):
+                    os.write(self._fd, b"\0")
+        except BrokenPipeError:  # the supervisor is gone, which the link notices, too
+            if not self._is_over.wait(ORPHAN_TIMEOUT):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self.join()
+        os.close(self._fd)

@@ -108,13 +108,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker can hold ``credits`` batches at a time, and computes ``streams`` of them."""
+    """A worker can hold ``credits`` batches at a time, and computes ``streams`` of them; it has the
+    model of that ``generation``.
+    """
 
     credits: int
     streams: int = 1
+    generation: int = 1
 
     def frames(self) -> List[Any]:
-        return [json_frame(b"y", credits=self.credits, streams=self.streams)]
+        values = {"streams": self.streams, "generation": self.generation}
+        return [json_frame(b"y", credits=self.credits, **values)]
 
 
 @dataclass(frozen=True)

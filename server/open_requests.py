@@ -81,8 +81,18 @@ class OpenRequests:
         found = self._by_handle.items()
         return [handle for handle, (one, _) in found if one.request.identity == client]
 
+    def of_protocol_1(self) -> List[Tuple[str, int]]:
+        """Identities, as Latin-1, and ids of requests whose clients don't ask again."""
+        requests = [accepted.request for accepted, _ in self._by_handle.values()]
+        return [
+            (one.identity.decode("latin-1"), one.request_id)
+            for one in requests
+            if one.options is None
+        ]
+
     def check(self, client: bytes, size: Size, rows_per_second: float) -> None:
         """Raise Refusal if there is no place for a request.
+
 
         ``rows_per_second`` is how fast the service computes.
         """

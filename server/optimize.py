@@ -43,12 +43,15 @@ def _graph(order: Dict[str, Any]) -> Path:
         ckpt_name=order["ckpt_name"],
         tuned_model_dir=order["tuned_model_dir"],
     )
-    return cache.cached_graph(
-        source,
-        GraphOptions(**order["options"]),
-        cache.Form(**order["form"]),
-        directory=Path(order["directory"]) if order["directory"] else None,
-    ).path
+    options, form = GraphOptions(**order["options"]), cache.Form(**order["form"])
+    directory = Path(order["directory"]) if order["directory"] else None
+    entry = cache.entry_directory(source, options, form, directory)
+    if order.get("entry", entry.name) != entry.name:
+        raise GraphOptError(
+            "the files of the model in %s have changed since the server loaded it; have it load "
+            "them again by bert-serving-reload" % order["model_dir"]
+        )
+    return cache.cached_graph(source, options, form, directory=directory).path
 
 
 def _fitted(graph: Path, fit: Optional[Dict[str, Any]]) -> Path:

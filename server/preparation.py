@@ -63,15 +63,18 @@ _GPU_REMEDIES = {
 }
 
 
-def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
+def prepare(
+    args: argparse.Namespace, packed: bool = True, ports_are_ours: bool = False
+) -> ServiceSpec:
     """Resolve everything that the user left open and make the graph ready.
 
     ``packed``: whether the graph is to be one for batches without padding; the other is there to
-    compare with.
+    compare with. ``ports_are_ours``: the service runs already, so its ports aren't free.
 
     Raises StartupError or graph_opt's errors, whose messages are for the user.
     """
-    check_ports(args)
+    if not ports_are_ours:
+        check_ports(args)
     http, security = plan_http(args), plan_security(args)
     engine, precision = engines.choose(args.engine), precision_of(args)
     devices = _devices(args, engine)
@@ -100,7 +103,7 @@ def prepare(args: argparse.Namespace, packed: bool = True) -> ServiceSpec:
             form = cache.Form(target, precision, "gpu" if on_gpu else "cpu", packed)
             graph = str(_graph(args, source, plan, form))
             if not args.fixed_pooling:
-                layers_order = _order(args, source, _every_layer(plan.graph), form)
+                layers_order = _layers_order(args, source, _every_layer(plan.graph), form)
     engine_spec = EngineSpec(
         engine,
         graph,
@@ -231,6 +234,15 @@ def _order(
     }
 
 
+def _layers_order(
+    args: argparse.Namespace, source: ModelSource, options: GraphOptions, form: cache.Form
+) -> Dict[str, Any]:
+    """The same for a graph that is made later, of the files as they are now or not at all."""
+    order = _order(args, source, options, form)
+    entry = cache.entry_directory(source, options, form, args.graph_tmp_dir)
+    return dict(order, entry=entry.name)
+
+
 def _every_layer(options: GraphOptions) -> GraphOptions:
     """For the graph of requests that ask for another pooling; the same whatever the server's is."""
     return GraphOptions(every_layer=True, position_embeddings=options.position_embeddings)
@@ -302,4 +314,5 @@ def _spec(
         verbose=args.verbose,
         use_color=colors_wanted(),
         worker_timeout=args.worker_timeout,
+        drain_timeout=float(args.drain_timeout),
     )

@@ -13,13 +13,12 @@ import logging
 import resource
 import signal
 import sys
-from pathlib import Path
 from typing import Any, Dict, Tuple
 
 import zmq
 
 from bert_serving.server.errors import ServerError
-from bert_serving.server.link import Link, Orphaned
+from bert_serving.server.link import Heart, Link, Orphaned
 from bert_serving.server.logs import set_up_logging
 from bert_serving.server.spec import Endpoints, ServiceSpec
 
@@ -34,6 +33,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     allow_many_connections()
     order = json.loads(sys.stdin.buffer.readline())
+    heart = Heart(order["beat_fd"])
+    heart.start()
     spec = ServiceSpec.from_json(order["spec"])
     set_up_logging(order["name"].upper(), spec.verbose, spec.use_color)
     context = zmq.Context()
@@ -52,6 +53,7 @@ def main() -> int:
     finally:
         link.close()
         context.destroy(linger=1000)  # also what a role had opened before it failed
+        heart.stop()
     return 1
 
 
@@ -84,10 +86,15 @@ def _run(
         from bert_serving.server.sink import Sink
 
         role = Sink(context, spec, endpoints, link)
+    elif order["role"] == "preparation":
+        from bert_serving.server.preparing import Preparation
+
+        role = Preparation(link, order["args"])
     elif order["role"] == "http":
+        from bert_serving.server.generation import vocabulary_of
         from bert_serving.server.http.serving import HttpFrontEnd
 
-        role = HttpFrontEnd(spec, link, _vocabulary(spec))
+        role = HttpFrontEnd(spec, link, vocabulary_of(spec))
     else:
         role = _ventilator(context, spec, endpoints, link)
     try:
@@ -97,16 +104,10 @@ def _run(
 
 
 def _ventilator(context: zmq.Context, spec: ServiceSpec, endpoints: Endpoints, link: Link) -> Any:
+    from bert_serving.server.generation import vocabulary_of
     from bert_serving.server.ventilator import Ventilator
 
-    return Ventilator(context, spec, endpoints, link, _vocabulary(spec))
-
-
-def _vocabulary(spec: ServiceSpec) -> Dict[str, int]:
-    from bert_serving.server.engines.echo import vocabulary
-    from bert_serving.server.tokenization import read_vocabulary
-
-    return vocabulary() if spec.vocabulary is None else read_vocabulary(Path(spec.vocabulary))
+    return Ventilator(context, spec, endpoints, link, vocabulary_of(spec))
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 class Reception:
-    """Makes requests open, as long as ``is_closed`` is False."""
+    """Makes requests open, as long as ``is_closed`` is False, for a service of ``spec``."""
 
     def __init__(self, spec: ServiceSpec, statistics: Statistics, requests: OpenRequests) -> None:
-        self._spec = spec
+        self.spec = spec
         self._statistics = statistics
         self._requests = requests
         self.accepted = 0  # ever; the newest one's handle
@@ -68,8 +68,8 @@ class Reception:
             texts,
             is_tokenized,
             pooling,
-            per_token=self._spec.engine.per_token if pooling is None else pooling.per_token,
-            with_tokens=self._spec.show_tokens if options is None else options.tokens,
+            per_token=self.spec.engine.per_token if pooling is None else pooling.per_token,
+            with_tokens=self.spec.show_tokens if options is None else options.tokens,
             now=now,
         )
         size = size._replace(reply=self._reply_bytes(accepted, _longest(accepted)))
@@ -104,12 +104,12 @@ class Reception:
 
     def deadline_of(self, accepted: Accepted) -> Optional[float]:
         """When the request is to be answered at the latest, by the clock of its acceptance."""
-        timeout = accepted.request.timeout or self._spec.request_timeout
+        timeout = accepted.request.timeout or self.spec.request_timeout
         return accepted.accepted_at + timeout if timeout else None
 
     def _reply_bytes(self, accepted: Accepted, length: int) -> int:
         return reply_bytes(
-            self._spec,
+            self.spec,
             accepted.request,
             accepted.pooling,
             accepted.per_token,
@@ -132,7 +132,7 @@ class Reception:
             return None
         try:
             return resolve(
-                self._spec.pooling,
+                self.spec.pooling,
                 options.pooling_strategy,
                 options.pooling_layer,
                 options.normalize,

@@ -13,7 +13,7 @@ import zmq
 
 from bert_serving.client.curve import Keys, as_client, bound_identity, read_keys
 from bert_serving.client.frames import encode_request
-from bert_serving.client.protocol import TERMINATION, Request
+from bert_serving.client.protocol import RELOAD, TERMINATION, Request
 from bert_serving.server.addresses import connect_tcp
 from bert_serving.server.errors import ServerError
 from bert_serving.server.logs import set_up_logging
@@ -49,7 +49,7 @@ class BertServer(threading.Thread):
         self.args = args
         self.port = args.port
         self.spec = prepare(args)
-        self._supervisor = Supervisor(self.spec)
+        self._supervisor = Supervisor(self.spec, args)
         self.is_ready = threading.Event()
         self._is_settled = threading.Event()  # ready, or never going to be
         self.error: Optional[BaseException] = None
@@ -124,6 +124,13 @@ class BertServer(threading.Thread):
         self.stop()
         self.join()
 
+    def reload(self) -> None:
+        """Have the model loaded again, by the same flags, and return; for signal handlers.
+
+        Requests are served meanwhile. A model that can't be served is refused, as the log tells.
+        """
+        self._supervisor.reload()
+
     @staticmethod
     def shutdown(args: Any) -> None:
         """Ask the server at ``args.ip``, ``args.port`` to stop, as bert-serving-terminate does.
@@ -132,24 +139,33 @@ class BertServer(threading.Thread):
         ``args.server_key`` may be left out. Raises TimeoutError if nobody listens there, or takes
         the keys; StartupError and ValueError for files that can't be read.
         """
-        token = admin_token(getattr(args, "admin_token_file", None))
-        keys: Optional[Keys] = None
-        if getattr(args, "keys", None) is not None:
-            keys = read_keys(args.keys, getattr(args, "server_key", None))
-        identity = b"0" if keys is None else bound_identity(keys.public, b"0")
-        request = Request(identity, TERMINATION, 0, admin_token=token)
-        with zmq.Context() as context, context.socket(zmq.PUSH) as requests:
-            # Only to a connection that exists: else the request would wait in vain.
-            requests.setsockopt(zmq.IMMEDIATE, 1)
-            requests.setsockopt(zmq.SNDTIMEO, args.timeout)
-            requests.setsockopt(zmq.LINGER, args.timeout)
-            as_client(requests, keys)
-            connect_tcp(requests, args.ip, args.port)
-            try:
-                requests.send_multipart(encode_request(request))
-            except zmq.Again as error:
-                raise TimeoutError(
-                    "no server answers at %s port %d (waited %d ms); are address and port those "
-                    "that it was started with, and does it know the keys, if it wants some?"
-                    % (args.ip, args.port, args.timeout)
-                ) from error
+        _ask(args, TERMINATION)
+
+    @staticmethod
+    def ask_to_reload(args: Any) -> None:
+        """Ask the server at ``args.ip``, ``args.port`` to load its model again, likewise."""
+        _ask(args, RELOAD)
+
+
+def _ask(args: Any, command: bytes) -> None:
+    token = admin_token(getattr(args, "admin_token_file", None))
+    keys: Optional[Keys] = None
+    if getattr(args, "keys", None) is not None:
+        keys = read_keys(args.keys, getattr(args, "server_key", None))
+    identity = b"0" if keys is None else bound_identity(keys.public, b"0")
+    request = Request(identity, command, 0, admin_token=token)
+    with zmq.Context() as context, context.socket(zmq.PUSH) as requests:
+        # Only to a connection that exists: else the request would wait in vain.
+        requests.setsockopt(zmq.IMMEDIATE, 1)
+        requests.setsockopt(zmq.SNDTIMEO, args.timeout)
+        requests.setsockopt(zmq.LINGER, args.timeout)
+        as_client(requests, keys)
+        connect_tcp(requests, args.ip, args.port)
+        try:
+            requests.send_multipart(encode_request(request))
+        except zmq.Again as error:
+            raise TimeoutError(
+                "no server answers at %s port %d (waited %d ms); are address and port those "
+                "that it was started with, and does it know the keys, if it wants some?"
+                % (args.ip, args.port, args.timeout)
+            ) from error

@@ -82,6 +82,8 @@ class Sink:
                     while self._results.poll(0):  # the others' last words
                         self._read_results()
                     return
+                if command["command"] == "abandon":
+                    self._link.report("abandoned", requests=self._assembly.of_protocol_1())
                 if command["command"] == "flush":
                     self._flush_after = command["accepted"]
             if self._gate is not None and self._gate.socket in ready:

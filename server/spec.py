@@ -125,6 +125,8 @@ class ServiceSpec:
     config: Dict[str, Any]  # what SHOW_CONFIG answers of the flags
     verbose: bool
     use_color: bool
+    drain_timeout: float  # seconds for what was accepted when the service is to stop
+    generation: int = 1  # how often the model was loaded: once at the start, and by reloading
     http: Optional[HttpSpec] = None
     security: SecuritySpec = SecuritySpec()
     max_reply_bytes: int = 0  # of replies that are made or wait to be sent; 0: any number

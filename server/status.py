@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 import zmq
 
@@ -46,6 +46,7 @@ def describe_service(
         "bert_serving_version": __version__,
         "protocol": PROTOCOL,
         "model": spec.model,
+        "generation": spec.generation,
         "engine": spec.engine.name,
         "dimension": spec.engine.dimension,
     }
@@ -55,17 +56,21 @@ def describe_service(
 
 
 def describe_work(
-    statistics: Statistics, requests: OpenRequests, scheduler: Scheduler, now: float
+    statistics: Statistics, requests: OpenRequests, schedulers: Sequence[Scheduler], now: float
 ) -> Dict[str, Any]:
     """What the service has done and does at the moment."""
-    running = {name.decode("ascii"): count for name, count in scheduler.running().items()}
+    running = {
+        name.decode("ascii"): count
+        for scheduler in schedulers
+        for name, count in scheduler.running().items()
+    }
     return dict(
         statistics.report(now),
         num_open_request=len(requests),
         num_open_row=requests.taken.rows,
         num_open_byte=requests.taken.memory,
         num_open_reply_byte=requests.taken.reply,
-        num_waiting_row=scheduler.waiting_rows,
-        token_budget=scheduler.limits.tokens,
+        num_waiting_row=sum(scheduler.waiting_rows for scheduler in schedulers),
+        token_budget=min(scheduler.limits.tokens for scheduler in schedulers),
         workers=statistics.workers(running),
     )

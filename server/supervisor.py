@@ -1,292 +1,339 @@
-"""Starts the processes of a service, watches them, and stops them in order.
+"""Starts the processes of a service, replaces those that are lost, and stops them in order.
 
-The order of stopping, so that every request that was accepted is answered:
+Workers and the HTTP process are replaced one by one. When the ventilator or the sink is lost, so
+is what the other knew of the requests: both are started again, with the workers. Clients notice
+that their connection was lost, and ask again.
 
-1. the HTTP process, if there is one, says that it isn't ready any more, takes no new connections
-   and finishes the requests that it has;
-2. the ventilator takes no new requests and finishes those it has, or answers them with an error
-   when the time for it is over;
-3. the sink sends the last reply;
-4. the processes are told to stop, one kind after the other, and killed if they don't;
-5. the sockets' directory is removed.
+:mod:`shutdown` has the order of stopping. At its end, the processes are told to stop, one kind
+after the other, and killed if they don't; the directory of sockets is removed.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import logging
-import os
 import shutil
-import tempfile
-import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, List, Optional
 
-import zmq
-
-from bert_serving.server.children import Child, describe_exit, end, spawn
+from bert_serving.server.bell import Bell
+from bert_serving.server.children import Child
 from bert_serving.server.errors import PipelineError, StartupError
+from bert_serving.server.processes import Event, Processes
+from bert_serving.server.recovery import Recovery
+from bert_serving.server.reloading import Reload, Team
+from bert_serving.server.replacement import MOST_RESTARTS, RESTARTS_WITHIN, Restarts, Slot
+from bert_serving.server.runtime import keep_vocabulary, make_directory
+from bert_serving.server.shutdown import Shutdown
 from bert_serving.server.spec import Endpoints, ServiceSpec
 
 __all__ = ["Supervisor"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for the requests that are under way when the service is to stop.
-DRAIN_TIMEOUT = 5.0
-#: Seconds for the sink's last replies, and for a process to exit.
-FLUSH_TIMEOUT = 3.0
-EXIT_TIMEOUT = 3.0
+#: Seconds for a process to exit, and when it is to stop at once.
+EXIT_TIMEOUT, SHORT_EXIT_TIMEOUT = 3.0, 0.5
 #: Seconds in which a process's last report is read after it has exited.
 LAST_WORD_TIMEOUT = 0.5
 #: How often the processes are looked at.
 WATCH_MS = 100
-#: Processes that are replaced when they die; nothing can go on without the others.
-REPLACED = ("worker", "http")
-#: Seconds before a lost process is replaced: doubled each time it dies young, up to the longest.
-FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0
-#: One that lived so many seconds starts again at the first.
-HEALTHY_AFTER = 60.0
-#: The longest path of a Unix socket, of which zmq wants one byte.
-MAX_SOCKET_PATH = 106
-
-
-@dataclass
-class _Slot:
-    """A place for a process that is replaced when it dies."""
-
-    role: str
-    name: str
-    device: int = -1
-    generation: int = 0
-    back_off: float = FIRST_BACK_OFF
-    restart_at: Optional[float] = None
+#: What is written to wake the supervisor up.
+STOP, RELOAD = b"!", b"r"
+#: In the direction of a request: each process sends its last words to the next.
+ORDER_OF_ENDING = ("preparation", "http", "ventilator", "worker", "sink")
 
 
 class Supervisor:
-    """Runs one service in the calling thread; :meth:`stop` may be called from any other."""
+    """Runs one service in the calling thread; :meth:`stop` and :meth:`reload` may be called from
+    any other. ``args`` are the flags that ``spec`` was made of, to make another one by.
+    """
 
-    def __init__(self, spec: ServiceSpec) -> None:
-        self._spec = spec
-        self._children: Dict[str, Child] = {}
-        slots = [_Slot("worker", "worker-%d" % n, gpu) for n, gpu in enumerate(spec.devices)]
-        if spec.http is not None:
-            slots.append(_Slot("http", "http"))
-        self._slots = {slot.name: slot for slot in slots}
-        self._is_ready = False
+    def __init__(self, spec: ServiceSpec, args: argparse.Namespace) -> None:
+        self._args = args
+        self._team = Team.of(spec)  # that gets new requests
+        self._pipeline = [Slot(role, role) for role in ("sink", "ventilator")]
+        self._front = [] if spec.http is None else [Slot("http", "http")]
+        self._restarts = Restarts()
+        self._recovery: Optional[Recovery] = None  # until requests are answered again
+        self._reload: Optional[Reload] = None
+        self._reload_again = False
+        self._shutdown: Optional[Shutdown] = None
+        self._was_ready = False
+        self._is_up = False
         # Made here rather than in run(), for stop() may come before the thread has begun.
-        self._wake_up_fd, self._stop_fd = os.pipe()
-        # Reentrant, for a signal handler may interrupt stop() itself.
-        self._stop_lock = threading.RLock()
-        self._is_closed = False
+        self._bell = Bell()
         self._stops_asked = 0
 
     def stop(self, at_once: bool = False) -> None:
         """Ask for a stop; safe in signal handlers. A second call doesn't wait for requests."""
-        with self._stop_lock:
-            if not self._is_closed:
-                os.write(self._stop_fd, b"!!" if at_once else b"!")
+        self._bell.ring(STOP * (2 if at_once else 1))
+
+    def reload(self) -> None:
+        """Ask for the model to be loaded again; safe in signal handlers."""
+        self._bell.ring(RELOAD)
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until asked to stop; ``on_ready`` is called once when all processes are ready.
 
-        Raises StartupError if a process can't start, PipelineError if ventilator or sink die.
+        Raises StartupError if a process can't start, PipelineError if ventilator or sink die too
+        often.
         """
-        directory = _socket_directory()
-        context = zmq.Context()
-        control = context.socket(zmq.ROUTER)
-        control.setsockopt(zmq.LINGER, 0)
-        self._poller = zmq.Poller()
-        self._poller.register(control, zmq.POLLIN)
-        self._poller.register(self._wake_up_fd, zmq.POLLIN)
-        self._control = control
+        self._directory = make_directory()
+        self._processes = Processes(Endpoints.inside(self._directory), self._bell.fd)
         try:
-            self._endpoints = Endpoints.inside(directory)
-            control.bind(self._endpoints.control)
-            self._start_all()
-            while not self._stops_asked:
+            self._team.spec = keep_vocabulary(self._team.spec, self._directory)
+            self._fill_all()
+            while not self._is_over():
                 self._step(on_ready)
-            self._drain()
         finally:
             self._end_all()
-            control.close()
-            context.term()
-            shutil.rmtree(directory)
+            self._processes.close()
+            shutil.rmtree(self._directory)
 
     def close(self) -> None:
         """Free what stop() needs; only after run() has returned. Safe to call twice."""
-        with self._stop_lock:
-            if not self._is_closed:
-                self._is_closed = True
-                os.close(self._wake_up_fd)
-                os.close(self._stop_fd)
+        self._bell.close()
 
     # ------------------------------------------------------------------------------- serving
 
-    def _start_all(self) -> None:
-        for role in ("sink", "ventilator"):
-            self._add(spawn(role, role, self._spec, self._endpoints))
-        for slot in self._slots.values():
-            self._fill(slot)
+    def _teams(self) -> List[Team]:
+        reload = self._reload
+        return [self._team] if reload is None else [self._team, reload.team, reload.old]
 
-    def _add(self, child: Child) -> None:
-        self._children[child.identity] = child
+    def _fill_all(self) -> None:
+        """Start all processes that are due."""
+        if self._shutdown is None:
+            self._fill(self._team.spec, self._pipeline + self._front)
+        self._fill(self._team.spec, self._team.slots)
+        if self._reload is not None and self._reload.is_switched:
+            self._fill(self._reload.old.spec, self._reload.old.slots)
 
-    def _fill(self, slot: _Slot) -> None:
-        slot.restart_at = None
-        generation, device = slot.generation, slot.device
-        self._add(spawn(slot.role, slot.name, self._spec, self._endpoints, generation, device))
+    def _fill(self, spec: ServiceSpec, slots: List[Slot]) -> None:
+        now = time.monotonic()
+        for slot in slots:
+            if not slot.is_due(now):
+                continue
+            try:
+                self._processes.start(spec, slot)
+            except OSError as error:  # the system has no room for a process
+                if not self._was_ready:
+                    raise
+                wait = slot.lose(None, now)
+                logger.error("can't start %s: %s; again in %.1f s", slot.name, error, wait)
 
     def _step(self, on_ready: Callable[[], None]) -> None:
-        for child, event in self._wait(WATCH_MS):
-            if event["event"] == "ready":
-                self._note_ready(child)
-            elif event["event"] == "failed":
-                self._note_failed(child, event["message"])
-            elif event["event"] == "terminate":
-                logger.info("asked to stop by bert-serving-terminate")
-                self._stops_asked += 1
-        if not self._stops_asked:
-            self._watch()
-        ready = [child.is_ready for child in self._children.values()]
-        if not self._is_ready and all(ready):
-            self._is_ready = True
-            on_ready()
+        asked, events = self._processes.wait(WATCH_MS)
+        self._stops_asked += asked.count(STOP)
+        if RELOAD in asked:
+            self._begin_reload()
+        for child, event in events:
+            self._hear(child, event)
+        self._watch()
+        if not self._is_up and self._is_complete():
+            self._come_up(on_ready)
+        if self._stops_asked and self._is_up and self._shutdown is None:
+            self._begin_shutdown()
+        if self._shutdown is not None:
+            self._go_on_with_shutdown(self._shutdown)
 
-    def _wait(self, timeout_ms: float) -> List[Any]:
-        """Wait for events: pairs of the child and what it reported."""
-        ready = dict(self._poller.poll(max(0, int(timeout_ms))))
-        if self._wake_up_fd in ready:
-            self._stops_asked += len(os.read(self._wake_up_fd, 16))
-        events = []
-        while self._control in ready and self._control.poll(0):
-            identity, payload = self._control.recv_multipart()
-            child = self._children.get(identity.decode("ascii"))
-            if child is not None:
-                events.append((child, json.loads(payload)))
-        return events
+    def _hear(self, child: Child, event: Event) -> None:
+        name = event["event"]
+        if name == "ready":
+            self._note_ready(child)
+        elif name == "failed":
+            self._note_failed(child, event["message"])
+        elif name == "terminate":
+            logger.info("asked to stop by bert-serving-terminate")
+            self._stops_asked += 1
+        elif name == "reload":
+            logger.info("asked to load the model again by bert-serving-reload")
+            self._begin_reload()
+        elif name == "hung":
+            self._kill_worker(event["worker"], event["reason"])
+        if self._shutdown is not None:
+            self._shutdown.reported(event, time.monotonic())
+        if self._recovery is not None:
+            self._recovery.reported(child, event)
+        if self._reload is not None:
+            self._reload.reported(child, event)
+            self._note_reload()
 
     def _note_ready(self, child: Child) -> None:
-        child.is_ready = True
         seconds = time.monotonic() - child.started
-        if child.role == "worker":
-            number = sum(c.is_ready and c.role == "worker" for c in self._children.values())
-            logger.info("worker %d of %d ready (%.2f s)", number, self._spec.num_worker, seconds)
+        if child.role == "worker" and child.slot is not None:
+            workers = self._processes.of("worker")
+            slots = next((team.slots for team in self._teams() if child.slot in team.slots), [])
+            number = sum(worker.is_ready for worker in workers if worker.slot in slots)
+            logger.info("worker %d of %d ready (%.2f s)", number, len(slots), seconds)
         else:
             logger.debug("%s ready (%.2f s)", child.name, seconds)
+        if child.role == "http":
+            self._brief(child)
+        if child.role == "ventilator" and self._recovery is not None:
+            lost = self._recovery.lost_requests
+            self._processes.tell_one(child, "lost", requests=lost)
+
+    def _brief(self, child: Child) -> None:
+        """Tell an HTTP process what it couldn't be told before it was ready."""
+        spec = self._team.spec
+        if child.generation != spec.generation:
+            self._processes.tell_one(child, "reload", spec=spec.to_json())
+        if self._was_ready and not self._is_up:
+            self._processes.tell_one(child, "pause")
 
     def _note_failed(self, child: Child, message: str) -> None:
-        if not self._is_ready:
+        if not self._was_ready:
             raise StartupError("%s can't start: %s" % (child.name, message))
-        logger.error("%s failed: %s", child.name, message)
+        if child.role != "preparation":
+            logger.error("%s failed: %s", child.name, message)
+
+    def _kill_worker(self, identity: str, reason: str) -> None:
+        for child in self._processes.of("worker"):
+            if child.identity == identity:
+                self._processes.kill(child, "hung and was killed: " + reason)
+
+    def _is_complete(self) -> bool:
+        """Whether requests can be answered; for the first time, all processes are waited for."""
+        ready = [child.role for child in self._processes.of() if child.is_ready]
+        if not self._was_ready:
+            return len(ready) == len(self._processes.of())
+        return "sink" in ready and "ventilator" in ready and "worker" in ready
+
+    def _come_up(self, on_ready: Callable[[], None]) -> None:
+        self._is_up = True
+        self._recovery = None
+        if not self._was_ready:
+            self._was_ready = True
+            on_ready()
+            return
+        logger.info("requests are answered again")
+        self._processes.tell("http", "resume")
+
+    # -------------------------------------------------------------------------------- losses
 
     def _watch(self) -> None:
-        """Replace processes that died, or stop if it is one that nothing can go on without."""
+        """Replace processes that died, or all of the pipeline."""
         now = time.monotonic()
-        for identity, child in list(self._children.items()):
-            status = child.process.poll()
-            if status is None:
-                continue
-            reason = "%s %s" % (child.name, describe_exit(status))
-            if not self._is_ready:
+        self._processes.kill_hung(now)
+        exited = self._processes.exited()
+        for child in exited:
+            if not self._was_ready:
                 self._raise_last_word(child)
-                raise StartupError(reason + " while it started")
-            if child.role not in REPLACED:
-                raise PipelineError(reason + "; the service stops")
-            del self._children[identity]
-            self._lose(child, reason, now)
-        for slot in self._slots.values():
-            if slot.restart_at is not None and slot.restart_at <= now:
-                self._fill(slot)
+                raise StartupError(child.end + " while it started")
+            self._processes.remove(child)
+            if self._shutdown is not None and child.role not in ("worker", "preparation"):
+                self._shutdown.lost(child.role, now)
+            elif self._reload is not None and self._reload.lost(child):
+                continue
+            elif child.slot is not None and child.slot not in self._pipeline:
+                self._lose(child, now)
+        lost = [child for child in exited if child.slot in self._pipeline]
+        if lost and self._shutdown is None:
+            self._recover(lost, now)
+        if self._recovery is not None and self._recovery.is_due(now):
+            self._restart(self._recovery, now)
+        self._fill_all()
+        if self._reload is not None:
+            self._reload.look(now)
+            self._note_reload()
 
     def _raise_last_word(self, child: Child) -> None:
         """A process that failed says why before it exits; its report may be read after that."""
         deadline = time.monotonic() + LAST_WORD_TIMEOUT
         while time.monotonic() < deadline:
-            for sender, event in self._wait(WATCH_MS):
+            for sender, event in self._processes.wait(WATCH_MS)[1]:
                 if sender is child and event["event"] == "failed":
                     self._note_failed(child, event["message"])
 
-    def _lose(self, child: Child, reason: str, now: float) -> None:
-        slot = self._slots[child.name]
-        lived = now - child.started
-        slot.back_off = FIRST_BACK_OFF if lived > HEALTHY_AFTER else slot.back_off
-        slot.generation += 1
-        slot.restart_at = now + slot.back_off
-        logger.error("%s; it is replaced in %.1f s", reason, slot.back_off)
-        slot.back_off = min(slot.back_off * 2, LONGEST_BACK_OFF)
-        child.close_input()
+    def _lose(self, child: Child, now: float) -> None:
+        """A worker or the HTTP process is gone."""
+        assert child.slot is not None
+        wait = child.slot.lose(child.ready_at, now)
+        logger.error("%s; it is replaced%s", child.end, " in %.1f s" % wait if wait else "")
         if child.role == "worker":
-            self._tell("ventilator", "worker_lost", worker=child.identity, reason=reason)
+            self._processes.tell(
+                "ventilator", "worker_lost", worker=child.identity, reason=child.end
+            )
 
-    # ------------------------------------------------------------------------------ stopping
+    def _recover(self, lost: List[Child], now: float) -> None:
+        """Begin to start ventilator, sink and workers again.
 
-    def _tell(self, role: str, command: str, **values: Any) -> None:
-        payload = json.dumps(dict(values, command=command)).encode("utf-8")
-        for child in self._children.values():
-            if child.role == role and child.process.poll() is None:
-                self._control.send_multipart([child.identity.encode("ascii"), payload])
-
-    def _drain(self) -> None:
-        """Steps 1 to 3 of the module's docstring, unless a second stop is asked for."""
-        if not self._is_ready or self._stops_asked > 1:
-            return
-        logger.info("stopping: finishing what was accepted")
-        if any(child.role == "http" and child.is_ready for child in self._children.values()):
-            self._tell("http", "drain")
-            drained = self._await("http_drained", DRAIN_TIMEOUT, "http")
-            if drained is None and self._stops_asked < 2:
-                logger.warning("some HTTP requests were not answered in time")
-        self._tell("ventilator", "drain", timeout=DRAIN_TIMEOUT)
-        drained = self._await("drained", DRAIN_TIMEOUT + FLUSH_TIMEOUT)
-        if drained is None:
-            return
-        self._tell("sink", "flush", accepted=drained["accepted"])
-        if self._await("flushed", FLUSH_TIMEOUT) is None and self._stops_asked < 2:
-            logger.warning("some replies were not fetched in time")
-
-    def _await(self, name: str, seconds: float, needed: str = "") -> Optional[Dict[str, Any]]:
-        """The event of that name; None if it doesn't come in time or isn't waited for, which it
-        isn't without ventilator and sink, and the role that is ``needed`` beside them.
+        Raises PipelineError if that happens too often.
         """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self._stops_asked < 2:
-            if any(
-                (child.role not in REPLACED or child.role == needed)
-                and child.process.poll() is not None
-                for child in self._children.values()
-            ):
-                return None
-            for _, event in self._wait(min(WATCH_MS, (deadline - time.monotonic()) * 1000)):
-                if event["event"] == name:
-                    found: Dict[str, Any] = event
-                    return found
-        return None
+        if self._recovery is not None and not self._recovery.is_restarted:
+            for child in lost:
+                self._recovery.lost(child)
+            return
+        reason = " and ".join(child.end for child in lost)
+        if not self._restarts.may(now):
+            raise PipelineError(
+                "%s, after %d restarts within %d s; the service stops"
+                % (reason, MOST_RESTARTS, RESTARTS_WITHIN)
+            )
+        logger.error("%s; ventilator, sink and workers are started again", reason)
+        earlier = [] if self._recovery is None else self._recovery.lost_requests
+        self._is_up = False
+        self._processes.tell("http", "pause")
+        if self._reload is not None:
+            self._reload.give_up("ventilator or sink were lost; ask for it again")
+            self._note_reload()
+        self._recovery = Recovery(self._processes, now)
+        self._recovery.lost_requests += earlier
+
+    def _restart(self, recovery: Recovery, now: float) -> None:
+        recovery.is_restarted = True
+        self._processes.kill_all(self._processes.of("ventilator", "worker", "sink"))
+        for slot in self._pipeline + self._team.slots:
+            if slot.restart_at is None:  # else it has a back-off that is its own
+                slot.restart_at = now
+
+    # --------------------------------------------------------------------------------- reload
+
+    def _begin_reload(self) -> None:
+        if not self._is_up or self._shutdown is not None:
+            logger.warning("the model isn't loaded again: the service starts or stops")
+        elif self._reload is not None:
+            self._reload_again = True  # what it has read may be out of date
+        else:
+            self._reload = Reload(self._processes, self._args, self._team, self._directory)
+
+    def _note_reload(self) -> None:
+        """Look at what has become of it."""
+        reload = self._reload
+        assert reload is not None
+        if reload.is_switched:
+            self._team = reload.team
+        if reload.is_over:
+            self._reload = None
+            if self._reload_again:
+                self._reload_again = False
+                self._begin_reload()
+
+    # ------------------------------------------------------------------------------- stopping
+
+    def _is_over(self) -> bool:
+        if self._stops_asked > 1 or (self._stops_asked and not self._is_up):
+            return True
+        return self._shutdown is not None and self._shutdown.is_over
+
+    def _begin_shutdown(self) -> None:
+        logger.info("stopping: finishing what was accepted")
+        if self._reload is not None and self._reload.is_pending:
+            self._reload.give_up("the service stops")
+            self._note_reload()
+        has_http = any(child.is_ready for child in self._processes.of("http"))
+        timeout = self._team.spec.drain_timeout
+        self._shutdown = Shutdown(timeout, has_http, time.monotonic())
+
+    def _go_on_with_shutdown(self, shutdown: Shutdown) -> None:
+        shutdown.look(time.monotonic())
+        for role, command, values in shutdown.orders():
+            self._processes.tell(role, command, **values)
+        while shutdown.remarks:
+            logger.warning(shutdown.remarks.pop(0))
 
     def _end_all(self) -> None:
-        """Step 4, in the direction of a request: each process sends its last words to the next."""
-        patience = EXIT_TIMEOUT if self._stops_asked < 2 else 0.5
-        for role in ("http", "ventilator", "worker", "sink"):
-            self._tell(role, "stop")
-            children = [child for child in self._children.values() if child.role == role]
-            for child in end(children, patience):
+        patience = EXIT_TIMEOUT if self._stops_asked < 2 else SHORT_EXIT_TIMEOUT
+        for role in ORDER_OF_ENDING:
+            for child in self._processes.end(self._processes.of(role), patience):
                 logger.warning("%s didn't stop and was killed", child.name)
-
-
-def _socket_directory() -> str:
-    """A new directory for sockets that only this user may enter.
-
-    Raises StartupError if its path is too long for one.
-    """
-    parent = os.environ.get("ZEROMQ_SOCK_TMP_DIR")
-    if parent is not None and not os.path.isdir(parent):
-        raise StartupError("ZEROMQ_SOCK_TMP_DIR names %s, which is no directory" % parent)
-    directory = tempfile.mkdtemp(prefix="bert-serving-", dir=parent)
-    if len(os.path.join(directory, "control")) > MAX_SOCKET_PATH:
-        os.rmdir(directory)
-        raise StartupError(
-            "the path %s is too long for sockets in it; set ZEROMQ_SOCK_TMP_DIR to a directory "
-            "with a short path" % directory
-        )
-    return directory

@@ -22,10 +22,11 @@ from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
 from bert_serving.server.addresses import bind_tcp, peer_of
 from bert_serving.server.authority import Authority
-from bert_serving.server.batching import BatchLimits, pack
+from bert_serving.server.batching import pack
 from bert_serving.server.curve import Gate
 from bert_serving.server.delivery import UNREAD
-from bert_serving.server.intake import Chunk, Intake, InvalidText
+from bert_serving.server.generation import Generation, vocabulary_of
+from bert_serving.server.intake import Chunk, InvalidText
 from bert_serving.server.link import Link
 from bert_serving.server.logs import Complaints, log_bug
 from bert_serving.server.messages import (
@@ -42,12 +43,10 @@ from bert_serving.server.messages import (
 )
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.reception import Reception
-from bert_serving.server.scheduler import Scheduler
 from bert_serving.server.sizes import Size
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.stats import Statistics
 from bert_serving.server.status import describe_service, describe_work
-from bert_serving.server.tokenization import Tokenizer
 
 __all__ = ["Ventilator"]
 
@@ -57,12 +56,20 @@ logger = logging.getLogger(__name__)
 TICK_MS = 100
 #: Bytes of ZeroMQ's own around a message.
 FRAMING = 4096
+#: What only this machine, or who has the admin token, may ask for: what it is called, and what is
+#: reported to the supervisor then.
+ORDERS = {
+    protocol.TERMINATION: ("stop", "terminate"),
+    protocol.RELOAD: ("load its model again", "reload"),
+}
+#: What clients are told that don't ask again by themselves.
+LOST = "a process of the server's was lost, and this request with it; send it again"
 #: Requests read before the other sockets get their turn.
 BURST = 50
 
 
 class Ventilator:
-    """The process's sockets around :class:`Scheduler` and :class:`Intake`."""
+    """The process's sockets around what each :class:`Generation` has."""
 
     def __init__(
         self,
@@ -72,7 +79,6 @@ class Ventilator:
         link: Link,
         vocabulary: Dict[str, int],
     ) -> None:
-        self._spec = spec
         self._endpoints = endpoints
         self._link = link
         self._gate = Gate(context, spec.security.curve) if spec.security.curve else None
@@ -96,14 +102,9 @@ class Ventilator:
         for socket in (self._requests, self._workers, self._events):
             socket.setsockopt(zmq.LINGER, 0)
         self._sink.setsockopt(zmq.LINGER, 1000)
-        limits = BatchLimits(spec.max_batch_size, spec.token_budget, spec.padding_weight)
-        self._scheduler = Scheduler(
-            limits,
-            spec.priority_batch_size,
-            split_tokens=spec.engine.split_tokens,
-            worker_timeout=spec.worker_timeout,
-        )
-        self._intake = Intake(Tokenizer(vocabulary, spec.tokenizer))
+        self._poller = zmq.Poller()
+        self._current = Generation(spec, vocabulary)  # that new requests belong to
+        self._generations = [self._current]  # those that end and that begin, too
         self._statistics = Statistics(time.monotonic())
         most = Size(spec.max_queue_rows, spec.max_queue_bytes, spec.max_reply_bytes)
         self._open = OpenRequests(self._statistics, most, spec.max_client_share)
@@ -113,45 +114,49 @@ class Ventilator:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        poller = zmq.Poller()
         for socket in (self._requests, self._workers, self._events):
-            poller.register(socket, zmq.POLLIN)
-        poller.register(self._intake.wake_up_fd, zmq.POLLIN)
+            self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._current.intake.wake_up_fd, zmq.POLLIN)
         if self._gate is not None:
-            poller.register(self._gate.socket, zmq.POLLIN)
-        self._link.register(poller)
+            self._poller.register(self._gate.socket, zmq.POLLIN)
+        self._link.register(self._poller)
         self._link.report("ready")
         while True:
-            ready = dict(poller.poll(self._patience()))
+            ready = dict(self._poller.poll(self._patience()))
             if self._events in ready:
                 self._read_events()  # what a worker ended before it was lost
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
                     self._refuse_the_rest()
+                    self._fail_all("the server has stopped")
                     return
                 self._obey(command)
             if self._gate is not None and self._gate.socket in ready:
                 self._gate.answer()
             if self._workers in ready:
                 self._read_workers()
-            if self._intake.wake_up_fd in ready:
-                for chunk in self._intake.take():
-                    self._add_chunk(chunk)
+            for generation in self._generations:
+                if generation.intake.wake_up_fd in ready:
+                    for chunk in generation.intake.take():
+                        self._add_chunk(chunk, generation)
             if self._requests in ready:
                 self._read_requests()
             self._schedule(work.Tick())
+            self._end_generations()
             self._report_drained()
 
     def _patience(self) -> Optional[int]:
         """Milliseconds after which there is something to do though nothing has come."""
-        wake_at = self._scheduler.wake_at()
+        times = [generation.scheduler.wake_at() for generation in self._generations]
+        wake_at = min((time for time in times if time is not None), default=None)
         if wake_at is None:
             return TICK_MS if self._open or self._reception.is_closed else None
         # Rounded up: rounded down, it would look again and again within the last millisecond.
         return min(TICK_MS, max(0, math.ceil((wake_at - time.monotonic()) * 1000)))
 
     def close(self) -> None:
-        self._intake.close()
+        for generation in self._generations:
+            generation.close()
         for socket in (self._requests, self._workers, self._events, self._sink):
             socket.close()
         if self._gate is not None:
@@ -167,6 +172,52 @@ class Ventilator:
             # Requests get an error from now on.
             self._reception.is_closed = True
             self._drain_until = time.monotonic() + command["timeout"]
+        elif command["command"] == "abandon":
+            self._link.report("abandoned", requests=self._open.of_protocol_1())
+        elif command["command"] == "lost":
+            for client, request_id in command["requests"]:
+                name = (client.encode("latin-1"), request_id)
+                self._fail(None, name, ErrorKind.INTERNAL, LOST)
+        elif command["command"] == "load":
+            self._load(ServiceSpec.from_json(command["spec"]))
+        elif command["command"] == "unload":
+            self._keep([one for one in self._generations if one.number <= self._current.number])
+        elif command["command"] == "switch":
+            self._current = self._generations[-1]
+            self._reception.spec = self._current.spec
+
+    def _load(self, spec: ServiceSpec) -> None:
+        """Get ready for the requests to another model, whose workers come soon."""
+        try:
+            generation = Generation(spec, vocabulary_of(spec))
+        except Exception as error:
+            self._link.report("load_failed", message=str(error))
+            return
+        self._generations.append(generation)
+        self._poller.register(generation.intake.wake_up_fd, zmq.POLLIN)
+        self._link.report("loaded")
+
+    def _end_generations(self) -> None:
+        """Once the requests to an old model have ended, say so."""
+        over = [
+            one
+            for one in self._generations
+            if one.number < self._current.number and not one.scheduler.open_requests
+        ]
+        if over:
+            self._keep([one for one in self._generations if one not in over])
+            self._link.report("generation_over")
+
+    def _keep(self, generations: List[Generation]) -> None:
+        for generation in self._generations:
+            if generation not in generations:
+                self._poller.unregister(generation.intake.wake_up_fd)
+                generation.close()
+        self._generations = generations
+
+    def _fail_all(self, message: str) -> None:
+        for generation in self._generations:
+            self._perform(generation.scheduler.fail_all(ErrorKind.SHUTTING_DOWN, message))
 
     def _refuse_the_rest(self) -> None:
         """Answer what has come since the last look; what comes later finds nobody."""
@@ -179,8 +230,7 @@ class Ventilator:
         if self._drain_until is None:
             return
         if self._open and time.monotonic() >= self._drain_until:
-            message = "the server is stopping and had no time left for this request"
-            self._perform(self._scheduler.fail_all(ErrorKind.SHUTTING_DOWN, message))
+            self._fail_all("the server is stopping and had no time left for this request")
         if not self._open:
             self._link.report("drained", accepted=self._reception.accepted)
             self._drain_until = None
@@ -250,18 +300,20 @@ class Ventilator:
             return
         # From here on the scheduler sees to it that the request ends.
         deadline = self._reception.deadline_of(accepted)
-        partial = accepted.options.partial
+        generation, partial = self._current, accepted.options.partial
         self._schedule(
-            work.Opened(accepted.handle, request.identity, accepted.rows, deadline, partial)
+            work.Opened(accepted.handle, request.identity, accepted.rows, deadline, partial),
+            generation,
         )
-        chunk = self._intake.start(accepted)
+        chunk = generation.intake.start(accepted)
         if chunk is not None:
-            self._add_chunk(chunk)
+            self._add_chunk(chunk, generation)
 
     def _command(self, request: Request, frame: zmq.Frame) -> None:
-        if request.payload == protocol.TERMINATION:
-            if self._authority.may_administer("stop", request, frame):
-                self._link.report("terminate")
+        if request.payload in ORDERS:
+            what, event = ORDERS[request.payload]
+            if self._authority.may_administer(what, request, frame):
+                self._link.report(event)
             return
         if request.payload == protocol.CANCEL:
             handle = self._open.find(*request.name)
@@ -273,11 +325,12 @@ class Ventilator:
         statistics = None
         if request.payload == protocol.SHOW_STATUS:
             now = time.monotonic()
-            statistics = describe_work(self._statistics, self._open, self._scheduler, now)
-        info = describe_service(self._spec, self._endpoints, request.identity, statistics)
+            schedulers = [generation.scheduler for generation in self._generations]
+            statistics = describe_work(self._statistics, self._open, schedulers, now)
+        info = describe_service(self._current.spec, self._endpoints, request.identity, statistics)
         multipart.send(self._sink, Info(request.identity, request.request_id, info).frames())
 
-    def _add_chunk(self, chunk: Chunk) -> None:
+    def _add_chunk(self, chunk: Chunk, generation: Generation) -> None:
         accepted = self._open.get(chunk.handle)
         if accepted is None:
             return  # the request has ended meanwhile
@@ -290,9 +343,9 @@ class Ventilator:
             self._schedule(work.Rejected(chunk.handle, kind, str(chunk.error)))
             return
         rows = accepted.add(chunk)
-        self._intake.submit_next(accepted)
+        generation.intake.submit_next(accepted)
         if accepted.is_complete:
-            spec, now = self._spec, time.monotonic()
+            spec, now = generation.spec, time.monotonic()
             self._statistics.count_stage("tokenize", now - accepted.accepted_at)
             registered = accepted.registered(
                 spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length, now
@@ -307,7 +360,10 @@ class Ventilator:
         for name, *frames in multipart.received(self._workers):
             message = decode(multipart.contents(frames))
             assert isinstance(message, Ready)
-            self._schedule(work.WorkerJoined(name.bytes, message.credits, message.streams))
+            joined = work.WorkerJoined(name.bytes, message.credits, message.streams)
+            for generation in self._generations:
+                if generation.number == message.generation:  # else it is one given up
+                    self._schedule(joined, generation)
 
     def _read_events(self) -> None:
         for frames in multipart.received(self._events):
@@ -331,8 +387,10 @@ class Ventilator:
         elif not self._reception.is_back(message.client, time.monotonic()):
             self._schedule(work.ClientGone(message.client))
 
-    def _schedule(self, event: work.Event) -> None:
-        self._perform(self._scheduler.handle(event, time.monotonic()))
+    def _schedule(self, event: work.Event, generation: Optional[Generation] = None) -> None:
+        """Tell of an event, everywhere: handles and workers are known to one scheduler only."""
+        for one in self._generations if generation is None else [generation]:
+            self._perform(one.scheduler.handle(event, time.monotonic()))
 
     def _perform(self, actions: List[work.Action]) -> None:
         pending = deque(actions)
@@ -380,5 +438,6 @@ class Ventilator:
         except zmq.ZMQError as error:
             # The connection is gone; the scheduler gives the rows to another worker.
             lost = work.WorkerLost(action.worker, str(error), unsent=batch.batch_id)
-            return self._scheduler.handle(lost, time.monotonic())
+            now = time.monotonic()
+            return [a for one in self._generations for a in one.scheduler.handle(lost, now)]
         return []

@@ -58,7 +58,8 @@ class Worker:
         self._engine.load(engine, device)
         warm_up(self._engine, self._spec.tokenizer.max_length)
         self._streams = open_streams(self._compute, engine.streams)
-        multipart.send(self._ventilator, Ready(self._spec.credits, engine.streams).frames())
+        ready = Ready(self._spec.credits, engine.streams, self._spec.generation)
+        multipart.send(self._ventilator, ready.frames())
         self._link.report("ready")
         poller = zmq.Poller()
         poller.register(self._ventilator, zmq.POLLIN)
@@ -67,18 +68,18 @@ class Worker:
         if wake_up_fd is not None:
             poller.register(wake_up_fd, zmq.POLLIN)
         while True:
-            ready = dict(poller.poll())
-            for command in self._link.commands(ready):
+            events = dict(poller.poll())
+            for command in self._link.commands(events):
                 if command["command"] == "stop":
                     return
-            if self._ventilator in ready:
+            if self._ventilator in events:
                 for frames in multipart.received(self._ventilator):
                     message = decode(multipart.contents(frames))
                     assert isinstance(message, BatchMessage)
                     self._streams.submit(message, message.alone)
                     if wake_up_fd is None:
                         self._hand_over()
-            if wake_up_fd in ready:
+            if wake_up_fd in events:
                 self._hand_over()
 
     def close(self) -> None:

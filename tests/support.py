@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
+import psutil
 import zmq
 
 from bert_serving.benchmarks.startup import free_ports
@@ -110,3 +113,80 @@ def run_start(*flags: str, **changes: str) -> "subprocess.CompletedProcess[str]"
         timeout=60,
         env=environment(**changes),
     )
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> None:
+    """Poll a condition that no event announces, such as the end of another process's child."""
+    deadline = time.monotonic() + PATIENCE
+    tick = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain for " + what
+        tick.wait(0.02)
+
+
+class Started:
+    """bert-serving-start as a process of its own."""
+
+    def __init__(self, *flags: str, before: Optional[Callable[[], None]] = None) -> None:
+        self.port, self.port_out = free_ports()
+        ports = ["-port", str(self.port), "-port_out", str(self.port_out)]
+        self.process = subprocess.Popen(
+            command("start") + ports + list(flags),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            preexec_fn=before,
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if "client.encode" in line:
+                break
+        self.children = psutil.Process(self.process.pid).children()
+
+    def client(self, **options: Any) -> BertClient:
+        return BertClient(port=self.port, port_out=self.port_out, **options)
+
+    def finish(self) -> str:
+        """Wait for the end; what it said on standard error."""
+        _, errors = self.process.communicate(timeout=PATIENCE)
+        psutil.wait_procs(self.children, timeout=PATIENCE)
+        assert not [child for child in self.children if child.is_running()]
+        return errors
+
+
+@contextmanager
+def started(*flags: str, before: Optional[Callable[[], None]] = None) -> Iterator[Started]:
+    service = Started(*flags, before=before)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+        service.finish()
+
+
+def children_of(pid: int, *names: str) -> List[psutil.Process]:
+    """A service's processes of these names, or all."""
+    found = []
+    for child in psutil.Process(pid).children():
+        try:
+            words = child.cmdline()
+        except psutil.Error:  # it has just ended
+            continue
+        if "bert_serving.server.process" in words and (not names or words[-1] in names):
+            found.append(child)
+    return found
+
+
+def wait_until_whole(server: BertServer) -> None:
+    """Returns when all processes are there and ready."""
+    supervisor = server._supervisor
+    roles = ["sink", "ventilator"] + ["worker"] * server.spec.num_worker
+    roles += ["http"] if server.spec.http is not None else []
+
+    def is_whole() -> bool:
+        children = supervisor._processes.of()
+        return supervisor._is_up and sorted(c.role for c in children if c.is_ready) == sorted(roles)
+
+    wait_for(is_whole, "all processes")

@@ -27,6 +27,12 @@ class Readiness:
         self._reason: Optional[str] = None
         self._until = float("-inf")
         self._is_stopping = False
+        self._is_paused = False
+
+    def pause(self, is_paused: bool) -> None:
+        """The pipeline is being started again, or it has been."""
+        self._is_paused = is_paused
+        self._until = float("-inf")  # what was found before isn't believed any more
 
     def stop(self) -> None:
         """From now on the service isn't ready."""
@@ -34,6 +40,8 @@ class Readiness:
 
     async def reason(self) -> Optional[str]:
         """Why the service isn't ready; None: it is."""
+        if self._is_paused:
+            return "the service recovers"
         if not self._is_stopping and self._clock() >= self._until:
             if self._asking is None:
                 self._asking = asyncio.ensure_future(self._ask())

@@ -33,6 +33,11 @@ class Service:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
+        self.change(self.spec, self.vocabulary)
+
+    def change(self, spec: ServiceSpec, vocabulary: Dict[str, int]) -> None:
+        """Another model takes the place of the one that was served."""
+        self.spec, self.vocabulary = spec, vocabulary
         self.tokens = {number: token for token, number in self.vocabulary.items()}
         self.served = Served(self.http.max_rows, max(self.tokens))
         self._tokenizer: Optional[Tokenizer] = None

@@ -1,7 +1,9 @@
 """The process of the role "http": uvicorn around the application, and a client of the ventilator.
 
 It listens from its start on, takes requests when the pipeline has answered it once, and stops by
-the command "drain": it listens no more, finishes what it has, and reports "http_drained".
+the command "drain": it listens no more, finishes what it has, and reports "http_drained". While the
+pipeline is started again, "pause" and "resume" tell that it isn't ready; "reload" brings another
+model.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import zmq
 from bert_serving.client import AsyncBertClient, BertServingError
 from bert_serving.client.curve import Keys
 from bert_serving.server.errors import StartupError
+from bert_serving.server.generation import vocabulary_of
 from bert_serving.server.http.app import create_app
 from bert_serving.server.http.probes import PROBE_SECONDS
 from bert_serving.server.http.readiness import Readiness
@@ -55,6 +58,7 @@ class HttpFrontEnd:
         self._socket = listen(spec.host, spec.http.port)
         self._server: Optional[_Server] = None
         self._readiness: Optional[Readiness] = None
+        self._service: Optional[Service] = None
         self._is_draining = False
 
     def run(self) -> None:
@@ -96,20 +100,28 @@ class HttpFrontEnd:
     def _look_for_commands(self) -> None:
         try:
             for command in self._link.commands(dict(self._poller.poll(0))):
-                self._obey(command["command"])
+                self._obey(command)
         except Exception as error:  # Orphaned is one, too
             if not self._over.done():
                 self._over.set_exception(error)
 
-    def _obey(self, command: str) -> None:
-        if command == "stop" and not self._over.done():
+    def _obey(self, command: Dict[str, Any]) -> None:
+        name = command["command"]
+        if name == "stop" and not self._over.done():
             self._over.set_result(None)
-        elif command == "drain":
+        elif name == "drain":
             self._is_draining = True
             if self._readiness is not None:
                 self._readiness.stop()
             if self._server is not None:
                 self._server.should_exit = True
+        elif name in ("pause", "resume") and self._readiness is not None:
+            self._readiness.pause(name == "pause")
+        elif name == "reload":
+            self._spec = ServiceSpec.from_json(command["spec"])
+            self._vocabulary = vocabulary_of(self._spec)
+            if self._service is not None:
+                self._service.change(self._spec, self._vocabulary)
 
     def _report(self, event: str) -> None:
         self._link.report(event)
@@ -139,6 +151,7 @@ class HttpFrontEnd:
 
         self._readiness = Readiness(check)
         service = Service(self._spec, self._http, client, self._vocabulary, self._readiness)
+        self._service = service
         config = uvicorn.Config(
             create_app(service),
             lifespan="off",

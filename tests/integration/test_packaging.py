@@ -94,6 +94,7 @@ def test_wheel(source: Path, environment: Path, tmp_path: Path) -> None:
         "bert-serving-encode",
         "bert-serving-keygen",
         "bert-serving-optimize",
+        "bert-serving-reload",
         "bert-serving-start",
         "bert-serving-terminate",
     ]
@@ -142,7 +143,7 @@ def test_the_client_needs_little() -> None:
     assert "bert_serving.server" not in run(sys.executable, "-c", names)
 
 
-@pytest.mark.parametrize("command", ["start", "terminate"])
+@pytest.mark.parametrize("command", ["reload", "start", "terminate"])
 def test_help_loads_no_engine(command: str) -> None:
     code = (
         "import sys\n"

@@ -16,6 +16,7 @@ def test_all() -> None:
         "SHOW_CONFIG",
         "SHOW_STATUS",
         "TERMINATION",
+        "RELOAD",
         "CANCEL",
         "COMMANDS",
         "ErrorKind",

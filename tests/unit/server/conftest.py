@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 from support import PATIENCE
+from unit.server.fakes import Running, Spawner
 from unit.server.support import FakeLink, Hub
 
 
@@ -120,3 +121,18 @@ def program(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
         monkeypatch.setattr(sys, "executable", str(path))
 
     return replace
+
+
+@pytest.fixture
+def spawner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawner]:
+    made = Spawner()
+    monkeypatch.setattr("bert_serving.server.processes.spawn", made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def running(hub: Hub, spawner: Spawner, socket_directory: str) -> Iterator[Running]:
+    made = Running(hub, spawner, socket_directory)
+    yield made
+    made.close()

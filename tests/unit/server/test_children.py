@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
@@ -11,7 +13,7 @@ import zmq
 from support import PATIENCE
 from unit.server.support import Hub, echo_spec
 
-from bert_serving.server.children import Child, describe_exit, end, spawn
+from bert_serving.server.children import Child, describe_exit, end, processor_seconds, spawn
 from bert_serving.server.spec import Endpoints
 
 POLITE = "import sys; sys.stdin.read()"
@@ -65,6 +67,25 @@ def test_an_exit_in_words(status: Optional[int], words: str) -> None:
     assert describe_exit(status) == words
 
 
+def test_what_became_of_a_child(start: Callable[..., Child]) -> None:
+    child = start(POLITE)
+    assert child.end == "worker-0 is running"
+    child.verdict = "hung and was killed"
+    assert child.end == "worker-0 hung and was killed"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this system has no /proc")
+def test_processor_time(start: Callable[..., Child]) -> None:
+    child = start("print('up', flush=True)\nwhile True: pass")
+    wait_until_up(child)
+    before = processor_seconds(child.process.pid)
+    assert before is not None
+    deadline = time.monotonic() + PATIENCE
+    while processor_seconds(child.process.pid) == before:
+        assert time.monotonic() < deadline, "it is busy, but spends no time"
+    assert processor_seconds(1 << 30) is None, "there is no such process"
+
+
 def test_children_end_when_their_input_does(start: Callable[..., Child]) -> None:
     children = [start(POLITE), start(POLITE)]
     assert end(children, PATIENCE) == []
@@ -100,16 +121,21 @@ def test_a_child_gets_its_order_and_nothing_else(
     program(
         "import json, os, sys\n"
         "order = json.loads(sys.stdin.readline())\n"
+        "os.write(order['beat_fd'], b'\\0')\n"
         "order['session'] = os.getsid(0) == os.getpid()\n"
         "order['rest'] = sys.stdin.read()\n"
         "json.dump(order, open(%r, 'w'))\n" % str(tmp_path / "order")
     )
     spec, endpoints = echo_spec(), Endpoints.inside("/nowhere")
-    child = spawn("worker", "worker-1", spec, endpoints, generation=3, device=2)
+    child = spawn("worker", "worker-1", spec, endpoints, 3, device=2, args={"named": {}})
     assert (child.role, child.name, child.identity) == ("worker", "worker-1", "worker-1.3")
     assert not child.is_ready
     assert end([child], PATIENCE) == []
+    assert os.read(child.pulse_fd, 1) == b"\0", "it got the pipe for its signs of life"
+    assert os.read(child.pulse_fd, 1) == b"", "and nobody else has"
+    os.close(child.pulse_fd)
     order = json.loads((tmp_path / "order").read_text())
+    assert order.pop("beat_fd") > 2
     assert type(spec).from_json(order.pop("spec")) == spec
     assert Endpoints(**order.pop("endpoints")) == endpoints
     assert order == {
@@ -117,6 +143,7 @@ def test_a_child_gets_its_order_and_nothing_else(
         "name": "worker-1",
         "identity": "worker-1.3",
         "device": 2,
+        "args": {"named": {}},
         "session": True,  # of its own: Ctrl-C in the terminal doesn't reach it
         "rest": "",
     }
@@ -138,6 +165,7 @@ def dead(program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> Chi
         patch.setattr(subprocess, "Popen", DeadAtOnce)
         child = spawn("sink", "sink", echo_spec(), Endpoints.inside("/nowhere"))
     monkeypatch.undo()  # tests start programs of theirs by the real interpreter
+    os.close(child.pulse_fd)
     return child
 
 
@@ -163,11 +191,13 @@ def test_a_worker_reports_and_ends_with_its_supervisor(hub: Hub, socket_director
     control = hub.socket(zmq.ROUTER)
     endpoints = Endpoints.inside(socket_directory)
     control.bind(endpoints.control)
-    child = spawn("worker", "worker-0", echo_spec(), endpoints, generation=2)
+    child = spawn("worker", "worker-0", echo_spec(), endpoints, 2)
     try:
         assert control.poll(PATIENCE * 1000)
         assert control.recv_multipart() == [b"worker-0.2", b'{"event": "ready"}']
+        assert os.read(child.pulse_fd, 1) == b"\0", "it shows signs of life"
     finally:
         # No "stop" is sent: that its input ends is enough.
         assert end([child], PATIENCE) == []
+        os.close(child.pulse_fd)
     assert child.process.returncode == 0

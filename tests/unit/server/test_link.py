@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 import select
-from typing import Any, Dict, Iterator, List
+import threading
+from contextlib import suppress
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 import zmq
 from support import PATIENCE
 from unit.server.support import Hub, receive
 
-from bert_serving.server.link import Link, Orphaned
+from bert_serving.server import link as module
+from bert_serving.server.link import Heart, Link, Orphaned
 
 
 @pytest.fixture
@@ -128,3 +132,49 @@ def test_a_last_word_is_heard(hub: Hub, control: zmq.Socket, stdin: Any) -> None
     link.report("failed", message="the port is taken")
     link.close()
     assert receive(control) == [b"sink.0", b'{"message": "the port is taken", "event": "failed"}']
+
+
+# -------------------------------------------------------------------------- signs of life
+
+
+@pytest.fixture
+def heart() -> Iterator[Tuple[Heart, int]]:
+    """One that beats, and where that can be read."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    made = Heart(write_fd)
+    made.start()
+    yield made, read_fd
+    made.stop()
+    with suppress(OSError):
+        os.close(read_fd)
+
+
+def test_it_beats(heart: Tuple[Heart, int]) -> None:
+    for _ in range(2):
+        assert os.read(heart[1], 1) == b"\0"
+
+
+def test_nobody_has_to_listen() -> None:
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write_fd, b"\0" * 4096)
+    heart = Heart(write_fd)
+    heart.start()
+    os.read(read_fd, 1 << 20)  # there is room again
+    assert os.read(read_fd, 1) == b"\0"
+    heart.stop()
+    os.close(read_fd)
+
+
+def test_a_process_does_not_outlive_its_supervisor(
+    heart: Tuple[Heart, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when its main thread is stuck and doesn't see that the link has ended."""
+    killed = threading.Event()
+    monkeypatch.setattr(module, "ORPHAN_TIMEOUT", 0.0)
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.set())
+    os.close(heart[1])
+    assert killed.wait(PATIENCE)

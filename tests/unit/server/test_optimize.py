@@ -101,6 +101,24 @@ def test_a_graph_of_every_layer_is_another_one(give: Callable[..., Any]) -> None
     assert other["path"] != answer["path"]
 
 
+@pytest.mark.usefixtures("fake_target")
+def test_a_graph_of_files_that_have_changed_is_not_made(
+    give: Callable[..., Any], tmp_path: Path
+) -> None:
+    """It would be another model's than the one that serves."""
+    model = tmp_path / "model"
+    shutil.copytree(str(GOOGLE), str(model))
+    options, form = GraphOptions("REDUCE_MEAN", (-2,)), cache.Form("onnx", "fp32", "cpu")
+    entry = cache.entry_directory(read_model(model), options, form, tmp_path / "cache").name
+    assert give(model_dir=str(model), entry=entry)[0] == 0
+    weights = model / "bert_model.ckpt.data-00000-of-00001"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    status, answer = give(model_dir=str(model), entry=entry)
+    assert status == 1
+    assert str(model) in answer["error"]
+    assert "bert-serving-reload" in answer["error"]
+
+
 def test_a_graph_in_the_form_for_this_machine(give: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime", minversion="1.21")

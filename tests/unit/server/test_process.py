@@ -38,6 +38,7 @@ def order(stdin: Any, directory: str, role: str = "sink") -> Endpoints:
         "name": role,
         "identity": role + ".0",
         "device": -1,
+        "beat_fd": os.open(os.devnull, os.O_WRONLY),
         "endpoints": asdict(endpoints),
         "spec": echo_spec().to_json(),
     }

@@ -28,6 +28,13 @@ def test_a_server_is_asked_to_stop_as_1_10_asked_it(hub: Hub) -> None:
     assert receive(requests) == [b"0", b"TERMINATION", b"0", b"0"]
 
 
+def test_a_server_is_asked_to_reload(hub: Hub) -> None:
+    requests = hub.socket(zmq.PULL)
+    port = requests.bind_to_random_port("tcp://127.0.0.1")
+    BertServer.ask_to_reload(argparse.Namespace(ip="127.0.0.1", port=port, timeout=PATIENCE * 1000))
+    assert receive(requests) == [b"0", b"RELOAD", b"0", b"0"]
+
+
 def test_where_nobody_listens() -> None:
     port = free_ports()[0]
     with pytest.raises(TimeoutError, match=r"127\.0\.0\.1 port %d \(waited 10 ms\)" % port):
@@ -63,7 +70,7 @@ class FakeSupervisor:
     error: Optional[BaseException] = None
     fails_when_ready = False
 
-    def __init__(self, spec: Any) -> None:
+    def __init__(self, spec: Any, args: Any) -> None:
         self.calls: List[str] = []
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -74,6 +81,9 @@ class FakeSupervisor:
 
     def stop(self, at_once: bool = False) -> None:
         self.calls.append("stop at once" if at_once else "stop")
+
+    def reload(self) -> None:
+        self.calls.append("reload")
 
     def close(self) -> None:
         self.calls.append("close")
@@ -151,9 +161,10 @@ def test_a_bug_is_raised_and_waited_for_by_nobody(make: Callable[..., Any]) -> N
     assert server._supervisor.calls == ["close"]
 
 
-def test_a_stop_is_passed_on(make: Callable[..., Any]) -> None:
+def test_orders_are_passed_on(make: Callable[..., Any]) -> None:
     server = make()
     server.stop()
     server.stop(at_once=True)
+    server.reload()
     server.close()  # it was never started
-    assert server._supervisor.calls == ["stop", "stop at once", "close"]
+    assert server._supervisor.calls == ["stop", "stop at once", "reload", "close"]

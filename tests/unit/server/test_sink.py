@@ -22,6 +22,7 @@ from bert_serving.server.messages import (
     Info,
     Part,
     Registered,
+    ReplyPlan,
     RequestFailed,
     decode,
 )
@@ -314,3 +315,20 @@ def test_last_words_of_others_are_passed_on_after_the_stop(bench: Bench, link: F
     link.post("stop")
     bench.sink.run()  # the stop is the first that it reads
     assert [number_of(client) for _ in range(count)] == list(range(count))
+
+
+def test_whose_requests_would_be_lost_in_silence(bench: Bench, link: FakeLink) -> None:
+    """Those of protocol 1 that are open; others ask again by themselves."""
+    plan = ReplyPlan(False, False, 1, 0.0, 0.0)
+    with bench.running():
+        client = bench.client(b"me")
+        bench.send(
+            Registered(1, b"me", 11, 1, 25),
+            Registered(2, b"me", 12, 1, 25, plan=plan),
+            part(3, [0]),  # whose it is isn't known yet
+            Registered(4, b"me", 14, 1, 25),
+            part(4, [0]),
+        )
+        assert number_of(client) == 14
+        link.tell("abandon")
+        assert link.heard() == {"event": "abandoned", "requests": [("me", 11)]}

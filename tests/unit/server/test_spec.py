@@ -31,6 +31,7 @@ SPEC = ServiceSpec(
     config={"max_seq_len": None, "pooling_layer": [-2]},
     verbose=False,
     use_color=True,
+    drain_timeout=7.5,
 )
 
 

@@ -87,6 +87,7 @@ def describe(
         config=reported_config(args, plan),
         verbose=False,
         use_color=False,
+        drain_timeout=30.0,
     )
     answer = describe_service(spec, Endpoints.inside("/run/service"), client, statistics)
     described = json.loads(answer)

@@ -1,222 +1,39 @@
 from __future__ import annotations
 
-import json
 import os
-import stat
-import tempfile
 import time
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Iterator, List
 
 import pytest
-import zmq
-from support import PATIENCE, free_ports
-from unit.server.support import Hub, echo_spec, inproc, receive
+from support import free_ports
+from unit.server.fakes import Running, Spawner
+from unit.server.support import Hub, echo_spec
 
 from bert_serving.server import supervisor as module
-from bert_serving.server.children import Child
+from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.errors import PipelineError, StartupError
-from bert_serving.server.spec import Endpoints
-from bert_serving.server.supervisor import (
-    FIRST_BACK_OFF,
-    HEALTHY_AFTER,
-    LONGEST_BACK_OFF,
-    MAX_SOCKET_PATH,
-    Supervisor,
-    _socket_directory,
-)
+from bert_serving.server.replacement import MOST_RESTARTS, YOUNG
+from bert_serving.server.supervisor import Supervisor
 
-# ------------------------------------------------------------------ the sockets' directory
-
-
-def parent_of_length(length: int, root: str) -> Path:
-    """A directory whose path has so many bytes."""
-    missing = length - len(root) - 1
-    assert missing > 0, "the directory for temporary files has a long path already"
-    parent = Path(root) / ("d" * missing)
-    parent.mkdir()
-    return parent
+ALL = ["sink.0", "ventilator.0", "worker-0.0", "worker-1.0"]
 
 
 @pytest.fixture
-def longest(socket_directory: str) -> int:
-    """Bytes that a parent may have for the sockets in its new directory not to be too long."""
-    name = os.path.basename(tempfile.mkdtemp(prefix="bert-serving-", dir=socket_directory))
-    return MAX_SOCKET_PATH - len("/%s/control" % name)
-
-
-def test_a_directory_is_this_user_s_alone(
-    socket_directory: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ZEROMQ_SOCK_TMP_DIR", socket_directory)
-    first, second = _socket_directory(), _socket_directory()
-    assert os.path.dirname(first) == os.path.dirname(second) == socket_directory
-    assert first != second
-    assert stat.S_IMODE(os.stat(first).st_mode) == 0o700
-
-
-def test_without_the_variable_it_is_a_temporary_one(
-    socket_directory: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ZEROMQ_SOCK_TMP_DIR", raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", socket_directory)
-    assert os.path.dirname(_socket_directory()) == socket_directory
-
-
-@pytest.mark.parametrize("kind", ["nothing", "a file", "an empty name"])
-def test_a_parent_that_is_no_directory(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parent = "" if kind == "an empty name" else str(tmp_path / "parent")
-    if kind == "a file":
-        (tmp_path / "parent").write_text("")
-    monkeypatch.setenv("ZEROMQ_SOCK_TMP_DIR", parent)
-    with pytest.raises(StartupError) as raised:
-        _socket_directory()
-    assert "ZEROMQ_SOCK_TMP_DIR names %s, which is no directory" % parent in str(raised.value)
-
-
-def test_the_longest_path_that_sockets_may_have(
-    socket_directory: str, longest: int, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parent = parent_of_length(longest, socket_directory)
-    monkeypatch.setenv("ZEROMQ_SOCK_TMP_DIR", str(parent))
-    directory = _socket_directory()
-    assert len(directory) + len("/control") == MAX_SOCKET_PATH
-    endpoints = Endpoints.inside(directory)
-    for one in (endpoints.control, endpoints.workers, endpoints.results, endpoints.events):
-        hub.socket(zmq.PULL).bind(one)  # raises if it is too long after all
-
-
-def test_a_path_that_is_too_long(
-    socket_directory: str, longest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parent = parent_of_length(longest + 1, socket_directory)
-    monkeypatch.setenv("ZEROMQ_SOCK_TMP_DIR", str(parent))
-    with pytest.raises(StartupError) as raised:
-        _socket_directory()
-    assert str(parent) in str(raised.value)
-    assert "set ZEROMQ_SOCK_TMP_DIR to a directory with a short path" in str(raised.value)
-    assert list(parent.iterdir()) == []
-
-
-# ----------------------------------------------------------------------------- the harness
-
-
-class FakeInput:
-    is_closed = False
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-class FakeProcess:
-    """A process that ends when the test says so."""
-
-    def __init__(self) -> None:
-        self.stdin = FakeInput()
-        self.status: Optional[int] = None
-
-    def poll(self) -> Optional[int]:
-        return self.status
-
-
-@pytest.fixture
-def spawned(monkeypatch: pytest.MonkeyPatch) -> List[str]:
-    """Identities, and devices of workers, that were started; none of them for real."""
-    started: List[str] = []
-
-    def spawn(
-        role: str, name: str, spec: Any, endpoints: Any, generation: int = 0, device: int = -1
-    ) -> Child:
-        identity = "%s.%d" % (name, generation)
-        started.append(identity)
-        process: Any = FakeProcess()
-        return Child(role, name, identity, process)
-
-    monkeypatch.setattr(module, "spawn", spawn)
-    return started
-
-
-class Running:
-    """A supervisor as it is inside run(), and the ventilator's link to it."""
-
-    def __init__(self, hub: Hub, *flags: str) -> None:
-        self.supervisor = Supervisor(echo_spec("-num_worker", "2", *flags))
-        control = hub.socket(zmq.ROUTER)
-        control.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        control.bind(inproc().control)
-        self.supervisor._endpoints = inproc()
-        self.supervisor._control = control
-        self.supervisor._poller = zmq.Poller()
-        self.supervisor._poller.register(control, zmq.POLLIN)
-        self.supervisor._poller.register(self.supervisor._wake_up_fd, zmq.POLLIN)
-        self.supervisor._start_all()
-        self._links: Dict[str, zmq.Socket] = {}
-        self._hub = hub
-        self.was_ready = 0
-
-    def link(self, identity: str) -> zmq.Socket:
-        if identity not in self._links:
-            self._links[identity] = self._hub.socket(zmq.DEALER, identity.encode("ascii"))
-            self._links[identity].connect(inproc().control)
-        return self._links[identity]
-
-    def report(self, identity: str, event: str, **values: Any) -> None:
-        self.link(identity).send(json.dumps(dict(values, event=event)).encode("utf-8"))
-
-    def told(self, identity: str) -> Any:
-        return json.loads(receive(self.link(identity))[-1].decode("utf-8"))
-
-    def step(self) -> None:
-        self.supervisor._step(self._note_ready)
-
-    def step_until(self, condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, "stepped in vain"
-            self.step()
-
-    def is_ready(self, identity: str) -> bool:
-        return self.supervisor._children[identity].is_ready
-
-    def _note_ready(self) -> None:
-        self.was_ready += 1
-
-    def make_ready(self) -> None:
-        for identity in list(self.supervisor._children):
-            self.report(identity, "ready")
-        self.step_until(lambda: self.was_ready)
-
-    def process(self, identity: str) -> Any:
-        return self.supervisor._children[identity].process
-
-
-@pytest.fixture
-def running(hub: Hub, spawned: List[str]) -> Iterator[Running]:
-    made = Running(hub)
+def with_http(hub: Hub, spawner: Spawner, socket_directory: str) -> Iterator[Running]:
+    made = Running(hub, spawner, socket_directory, "-http_port", str(free_ports()[0]))
     yield made
-    made.supervisor.close()
-
-
-@pytest.fixture
-def with_http(hub: Hub, spawned: List[str]) -> Iterator[Running]:
-    made = Running(hub, "-http_port", str(free_ports()[0]))
-    yield made
-    made.supervisor.close()
+    made.close()
 
 
 # -------------------------------------------------------------------------------- starting
 
 
-def test_ready_once_all_are(running: Running, spawned: List[str]) -> None:
-    assert spawned == ["sink.0", "ventilator.0", "worker-0.0", "worker-1.0"]
-    for identity in spawned[:-1]:
-        running.report(identity, "ready")
-    running.step_until(lambda: all(running.is_ready(name) for name in spawned[:-1]))
+def test_ready_once_all_are(running: Running, spawner: Spawner) -> None:
+    assert spawner.started == ALL
+    running.make_ready(*ALL[:-1])
+    running.step()
     assert running.was_ready == 0
-    running.report(spawned[-1], "ready")
-    running.step_until(lambda: running.was_ready)
+    running.make_ready(ALL[-1])
     running.step()
     assert running.was_ready == 1
 
@@ -224,7 +41,7 @@ def test_ready_once_all_are(running: Running, spawned: List[str]) -> None:
 def test_why_a_process_cannot_start(running: Running) -> None:
     running.report("ventilator.0", "failed", message="Address already in use")
     with pytest.raises(StartupError, match="ventilator can't start: Address already in use"):
-        running.step()
+        running.step_until(lambda: False)
 
 
 def test_the_last_word_of_a_process_is_read_after_it_has_exited(running: Running) -> None:
@@ -245,14 +62,11 @@ def test_a_process_that_dies_without_a_word(
 
 
 def test_nothing_is_left_of_a_start_that_fails(
-    socket_directory: str, monkeypatch: pytest.MonkeyPatch
+    socket_directory: str, spawner: Spawner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spawn(*_: Any) -> Child:
-        raise OSError("no more processes")
-
-    monkeypatch.setattr(module, "spawn", spawn)
+    spawner.fails = True
     monkeypatch.setenv("ZEROMQ_SOCK_TMP_DIR", socket_directory)
-    supervisor = Supervisor(echo_spec())
+    supervisor = Supervisor(echo_spec(), get_args_parser().parse_args([]))
     with pytest.raises(OSError, match="no more processes"):
         supervisor.run(lambda: None)
     supervisor.close()
@@ -262,32 +76,11 @@ def test_nothing_is_left_of_a_start_that_fails(
 # -------------------------------------------------------------------------- losing workers
 
 
-def test_each_early_death_doubles_the_wait_up_to_the_longest(
-    running: Running, spawned: List[str], log: Any
-) -> None:
+def test_a_dead_worker_is_told_of_and_replaced(running: Running, spawner: Spawner) -> None:
     running.make_ready()
-    slot = running.supervisor._slots["worker-1"]
-    waits = []
-    for number in range(9):
-        child = running.supervisor._children["worker-1.0"]
-        now = child.started + HEALTHY_AFTER
-        running.supervisor._lose(child, "worker-1 died", now)
-        assert slot.restart_at is not None
-        waits.append(slot.restart_at - now)
-        assert slot.generation == number + 1
-    assert waits == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30, 30])
-    assert (waits[0], waits[-1]) == pytest.approx((FIRST_BACK_OFF, LONGEST_BACK_OFF))
-    assert "error: worker-1 died; it is replaced in 16.0 s" in log.text
-    # One that was well for long starts again at the first.
-    running.supervisor._lose(child, "worker-1 died", child.started + HEALTHY_AFTER + 1)
-    assert slot.back_off == 2 * FIRST_BACK_OFF
-    assert running.supervisor._slots["worker-0"].back_off == FIRST_BACK_OFF, "the other's own"
-
-
-def test_a_dead_worker_is_told_of_and_replaced(
-    running: Running, spawned: List[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running.make_ready()
+    child = running.child("worker-0.0")
+    assert child is not None
+    child.ready_at = time.monotonic() - 2 * YOUNG  # it was well for a while
     lost = running.process("worker-0.0")
     lost.status = 3
     running.step()
@@ -296,49 +89,157 @@ def test_a_dead_worker_is_told_of_and_replaced(
         "worker": "worker-0.0",
         "reason": "worker-0 exited with status 3",
     }
-    assert lost.stdin.is_closed
-    assert "worker-0.0" not in running.supervisor._children
-    assert spawned[-1] == "worker-1.0", "it is not replaced at once"
-    running.supervisor._slots["worker-0"].restart_at = 0.0  # the time has come
-    running.step()
-    assert spawned[-1] == "worker-0.1"
-    running.step()
-    assert spawned.count("worker-0.1") == 1
+    assert lost.stdin.closed
+    assert running.child("worker-0.0") is None
+    assert spawner.started[len(ALL) :] == ["worker-0.1"]
     # What the lost one said last is nobody's; that another is ready is no second start.
     running.report("worker-0.0", "failed", message="late")
-    running.report("worker-0.1", "ready")
-    running.step_until(lambda: running.is_ready("worker-0.1"))
+    running.make_ready("worker-0.1")
+    running.step()
     assert running.was_ready == 1
+    assert spawner.started[len(ALL) :] == ["worker-0.1"]
 
 
-@pytest.mark.parametrize("role", ["sink", "ventilator"])
-def test_without_these_nothing_goes_on(running: Running, role: str) -> None:
+def test_one_that_cannot_start_is_waited_for(running: Running, spawner: Spawner, log: Any) -> None:
     running.make_ready()
-    running.process(role + ".0").status = -11
-    with pytest.raises(PipelineError, match=role + " was ended by signal SIGSEGV; the service"):
-        running.step()
+    running.process("worker-0.0").status = 3
+    running.step_until(lambda: "worker-0.1" in spawner.started)
+    running.process("worker-0.1").status = 3
+    running.step()
+    assert "error: worker-0 exited with status 3; it is replaced in 1.0 s" in log.text
+    assert spawner.started[-1] == "worker-0.1", "it is not replaced at once"
+    running.supervisor._team.slots[0].restart_at = 0.0  # the time has come
+    running.step()
+    assert spawner.started[-1] == "worker-0.2"
+
+
+def test_no_room_for_a_process(running: Running, spawner: Spawner, log: Any) -> None:
+    running.make_ready()
+    spawner.fails = True
+    running.process("worker-0.0").status = 3
+    running.supervisor._team.slots[0].early_deaths = 0
+    running.step_until(lambda: running.supervisor._team.slots[0].early_deaths > 1)
+    assert "error: can't start worker-0: no more processes; again in" in log.text
+    spawner.fails = False
+    running.supervisor._team.slots[0].restart_at = 0.0
+    running.step()
+    assert spawner.started[-1].startswith("worker-0.")
+
+
+def test_a_worker_that_the_ventilator_takes_for_hung_is_killed(running: Running, log: Any) -> None:
+    running.make_ready()
+    running.report("ventilator.0", "hung", worker="worker-1.0", reason="a batch takes 60 s")
+    running.step_until(lambda: running.child("worker-1.0") is None)
+    assert running.told("ventilator.0")["reason"] == (
+        "worker-1 hung and was killed: a batch takes 60 s"
+    )
 
 
 def test_a_worker_that_fails_later_is_no_end(running: Running, log: Any) -> None:
     running.make_ready()
     running.report("worker-1.0", "failed", message="out of memory")
+    running.step_until(lambda: "error: worker-1 failed: out of memory" in log.text)
+
+
+def test_a_silent_process_is_killed_and_replaced(running: Running, log: Any) -> None:
+    running.make_ready()
     running.step()
-    assert "error: worker-1 failed: out of memory" in log.text
+    running.spawner.silent.add("worker-0.0")
+    running.step()
+    pulses = running.processes._heartbeats._pulses
+    pulses["worker-0.0"].heard -= 100.0
+    running.step_until(lambda: running.child("worker-0.0") is None)
+    reason = running.told("ventilator.0")["reason"]
+    assert reason.startswith("worker-0 showed no sign of life for 100.")
+    assert reason.endswith(" s and was killed")
 
 
 def test_a_dead_http_process_is_replaced_and_no_worker_is_lost(
-    with_http: Running, spawned: List[str], log: Any
+    with_http: Running, spawner: Spawner, log: Any
 ) -> None:
-    assert spawned == ["sink.0", "ventilator.0", "worker-0.0", "worker-1.0", "http.0"]
+    assert spawner.started == [*ALL[:2], "http.0", *ALL[2:]]
     with_http.make_ready()
     with_http.process("http.0").status = -9
     with_http.step()
-    assert "error: http was ended by signal SIGKILL; it is replaced in 0.5 s" in log.text
-    with_http.supervisor._slots["http"].restart_at = 0.0  # the time has come
-    with_http.step()
-    assert spawned[-1] == "http.1"
-    with_http.supervisor._tell("ventilator", "first")
+    assert "error: http was ended by signal SIGKILL; it is replaced" in log.text
+    with_http.step_until(lambda: "http.1" in spawner.started)
+    with_http.processes.tell("ventilator", "first")
     assert with_http.told("ventilator.0") == {"command": "first"}
+
+
+# ------------------------------------------------------------------------ losing the pipeline
+
+
+@pytest.mark.parametrize("role", ["sink", "ventilator"])
+def test_without_one_all_are_started_again(
+    with_http: Running, spawner: Spawner, role: str, log: Any
+) -> None:
+    running = with_http
+    running.make_ready()
+    before = {name: running.process(name) for name in ALL}
+    running.process(role + ".0").status = -11
+    running.step()
+    left = {"sink": "ventilator.0", "ventilator": "sink.0"}[role]
+    assert running.told(left) == {"command": "abandon"}
+    assert len(spawner.started) == 5
+    running.report(left, "abandoned", requests=[["me", 7]])
+    running.step_until(lambda: len(spawner.started) == 9)
+    assert "error: %s was ended by signal SIGSEGV; ventilator, sink" % role in log.text
+    assert all(process.status is not None for process in before.values())
+    assert running.told("http.0") == {"command": "pause"}
+    assert sorted(spawner.started[5:]) == ["sink.1", "ventilator.1", "worker-0.1", "worker-1.1"]
+    assert running.child("http.0") is not None, "it goes on"
+    running.make_ready("sink.1", "ventilator.1", "worker-1.1")
+    assert running.told("ventilator.1") == {"command": "lost", "requests": [["me", 7]]}
+    running.step()
+    assert running.told("http.0") == {"command": "resume"}
+    assert running.was_ready == 1, "it is announced once"
+
+
+def test_a_pipeline_that_is_lost_too_often_is_given_up(running: Running, spawner: Spawner) -> None:
+    running.make_ready()
+    for number in range(MOST_RESTARTS):
+        running.process("sink.%d" % number).status = -9
+        if number == 0:
+            running.process("ventilator.0").status = -9  # nobody is left to be asked
+        running.step_until(lambda number=number: "sink.%d" % (number + 1) in spawner.started)  # type: ignore[misc]
+    running.process("ventilator.5").status = -9
+    with pytest.raises(PipelineError, match="SIGKILL, after 5 restarts within 60 s; the service"):
+        running.step()
+
+
+def test_whoever_is_left_has_little_time(running: Running, spawner: Spawner) -> None:
+    running.make_ready()
+    running.process("ventilator.0").status = -9
+    running.step()
+    assert "ventilator.1" not in spawner.started
+    running.step_until(lambda: "ventilator.1" in spawner.started)
+
+
+def test_a_worker_s_back_off_outlasts_a_restart(running: Running, spawner: Spawner) -> None:
+    running.make_ready()
+    slot = running.supervisor._team.slots[1]
+    slot.early_deaths = 10
+    running.process("worker-1.0").status = 1
+    running.step()
+    running.process("sink.0").status = -9
+    running.step()
+    running.process("ventilator.0").status = -9  # it is asked no longer
+    running.step()
+    assert spawner.started[len(ALL) :] == ["sink.1", "ventilator.1", "worker-0.1"]
+    assert slot.restart_at is not None
+
+
+def test_an_http_process_that_starts_meanwhile_is_told(
+    with_http: Running, spawner: Spawner
+) -> None:
+    with_http.make_ready()
+    with_http.process("http.0").status = -9
+    with_http.step_until(lambda: "http.1" in spawner.started)
+    with_http.process("sink.0").status = -9
+    with_http.step()
+    with_http.make_ready("http.1")
+    assert with_http.told("http.1") == {"command": "pause"}
 
 
 # --------------------------------------------------------------------------------- stopping
@@ -349,100 +250,80 @@ def test_a_stop_is_noticed(running: Running, at_once: bool, asked: int) -> None:
     running.supervisor.stop(at_once)
     running.step()
     assert running.supervisor._stops_asked == asked
+    assert running.supervisor._is_over(), "nothing was accepted yet"
 
 
 def test_a_client_may_ask_for_it(running: Running) -> None:
     running.make_ready()
     running.report("ventilator.0", "terminate")
-    running.step()
-    assert running.supervisor._stops_asked == 1
+    running.step_until(lambda: running.supervisor._stops_asked == 1)
 
 
 def test_a_stop_after_the_end_is_nothing(running: Running) -> None:
-    running.supervisor.close()
-    running.supervisor.stop()
-    running.supervisor.close()
+    supervisor = running.supervisor
+    running.processes.close()
+    supervisor.close()
+    supervisor.stop()
+    supervisor.reload()
+    supervisor.close()
     with pytest.raises(OSError):
-        os.fstat(running.supervisor._wake_up_fd)
+        os.fstat(supervisor._bell.fd)
 
 
-def test_draining_asks_one_after_the_other(running: Running, log: Any) -> None:
-    running.make_ready()
-    running.report("ventilator.0", "drained", accepted=12)
-    running.report("sink.0", "flushed")
-
-    # Both have answered in advance, so the order is that of the questions alone.
-    events = running.supervisor._wait
-    kept: List[Any] = []
-
-    def one_at_a_time(timeout_ms: float) -> List[Any]:
-        kept.extend(events(0 if kept else timeout_ms))
-        return [kept.pop(0)] if kept else []
-
-    running.supervisor._wait = one_at_a_time  # type: ignore[method-assign]
-    running.supervisor._drain()
-    assert running.told("ventilator.0") == {"command": "drain", "timeout": module.DRAIN_TIMEOUT}
-    assert running.told("sink.0") == {"command": "flush", "accepted": 12}
-    assert "warning" not in log.text
-
-
-def test_http_is_drained_before_the_ventilator(with_http: Running, log: Any) -> None:
+def test_draining_asks_one_after_the_other(with_http: Running, log: Any) -> None:
     with_http.make_ready()
-    told: List[str] = []
-    tell = with_http.supervisor._tell
-
-    def note(role: str, command: str, **values: Any) -> None:
-        told.append("%s: %s" % (role, command))
-        answer = {"drain": "drained", "flush": "flushed"}[command]
-        answer = "http_drained" if role == "http" else answer
-        with_http.report(role + ".0", answer, accepted=0)
-        tell(role, command, **values)
-
-    with_http.supervisor._tell = note  # type: ignore[method-assign]
-    with_http.supervisor._drain()
-    assert told == ["http: drain", "ventilator: drain", "sink: flush"]
+    with_http.supervisor.stop()
+    with_http.step()
+    assert with_http.told("http.0") == {"command": "drain"}
+    with_http.report("http.0", "http_drained")
+    with_http.step_until(lambda: with_http.link("ventilator.0").poll(0))
+    told = with_http.told("ventilator.0")
+    assert told["command"] == "drain"
+    assert 0.0 < told["timeout"] <= 30.0
+    with_http.report("ventilator.0", "drained", accepted=12)
+    with_http.step_until(lambda: with_http.link("sink.0").poll(0))
+    assert with_http.told("sink.0") == {"command": "flush", "accepted": 12}
+    with_http.report("sink.0", "flushed")
+    with_http.step_until(with_http.supervisor._is_over)
     assert "warning" not in log.text
-
-
-def test_a_dead_http_process_is_not_waited_for(with_http: Running) -> None:
-    with_http.make_ready()
-    with_http.process("http.0").status = 1
-    assert with_http.supervisor._await("http_drained", 10 * PATIENCE, "http") is None
-
-
-@pytest.mark.parametrize("reason", ["not ready", "a second stop"])
-def test_nobody_waits_when(reason: str, running: Running) -> None:
-    if reason == "a second stop":
-        running.make_ready()
-        running.supervisor._stops_asked = 2
-    running.supervisor._drain()
-    running.supervisor._stops_asked = 0
-    for identity in ("ventilator.0", "sink.0"):
-        running.report(identity, "ready")  # so that they are connected
-    running.step_until(lambda: running.is_ready("sink.0"))
-    running.supervisor._tell("ventilator", "first")
-    assert running.told("ventilator.0") == {"command": "first"}
-
-
-@pytest.mark.parametrize("role", ["sink", "ventilator"])
-def test_the_dead_are_not_waited_for(running: Running, role: str) -> None:
-    running.make_ready()
-    running.process(role + ".0").status = 1
-    assert running.supervisor._await("drained", 10 * PATIENCE) is None
 
 
 def test_a_second_stop_ends_the_wait(running: Running) -> None:
     running.make_ready()
     running.supervisor.stop()
+    running.step()
+    assert not running.supervisor._is_over()
     running.supervisor.stop()
-    assert running.supervisor._await("drained", 10 * PATIENCE) is None
-    assert running.supervisor._stops_asked == 2
+    running.step()
+    assert running.supervisor._is_over()
 
 
-def test_the_wait_has_an_end(running: Running) -> None:
+def test_workers_are_replaced_while_requests_are_finished(
+    with_http: Running, spawner: Spawner
+) -> None:
+    with_http.make_ready()
+    with_http.supervisor.stop()
+    with_http.step()
+    with_http.process("worker-0.0").status = -9
+    with_http.process("http.0").status = -9
+    with_http.step_until(lambda: "worker-0.1" in spawner.started)
+    assert with_http.told("ventilator.0")["command"] == "worker_lost"
+    with_http.step()
+    assert with_http.told("ventilator.0")["command"] == "drain"
+    assert "http.1" not in spawner.started
+
+
+def test_a_pipeline_that_is_lost_meanwhile_is_not_started_again(
+    running: Running, spawner: Spawner, log: Any
+) -> None:
     running.make_ready()
-    running.report("sink.0", "something else")
-    assert running.supervisor._await("drained", 0.01) is None
+    running.supervisor.stop()
+    running.step()
+    running.process("sink.0").status = -9
+    running.step()
+    assert running.supervisor._is_over()
+    assert "warning: the sink died while requests were to be finished" in log.text
+    assert spawner.started == ALL
 
 
 def test_processes_end_in_the_direction_of_a_request(
@@ -450,15 +331,17 @@ def test_processes_end_in_the_direction_of_a_request(
 ) -> None:
     running = with_http
     running.make_ready()
+    running.process("worker-1.0").stubborn = True
     ended: List[List[str]] = []
+    end = running.processes.end
 
-    def end(children: List[Child], patience: float) -> List[Child]:
+    def note(children: Any, patience: float) -> Any:
         ended.append([child.name for child in children])
-        for child in children:
-            assert running.told(child.identity) == {"command": "stop"}
-        return [child for child in children if child.name == "worker-1"]
+        return end(children, patience)
 
-    monkeypatch.setattr(module, "end", end)
+    monkeypatch.setattr(running.processes, "end", note)
     running.supervisor._end_all()
-    assert ended == [["http"], ["ventilator"], ["worker-0", "worker-1"], ["sink"]]
+    assert ended == [[], ["http"], ["ventilator"], ["worker-0", "worker-1"], ["sink"]]
+    for identity in [*ALL, "http.0"]:
+        assert running.told(identity) == {"command": "stop"}
     assert "warning: worker-1 didn't stop and was killed" in log.text

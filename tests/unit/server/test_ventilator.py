@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator, List, Sequence
 
@@ -524,7 +525,7 @@ def test_a_request_to_stop_from_another_machine(
         bench.status()
         assert link.is_silent
     assert asked == ["127.0.0.1"]
-    assert "warning: refused to stop for 127.0.0.1" in log.text
+    assert "warning: refused to terminate for 127.0.0.1" in log.text
 
 
 def test_a_request_to_stop_from_another_machine_with_the_token(
@@ -736,3 +737,130 @@ def test_what_came_before_the_stop_is_refused_rather_than_lost(
     refused = [failure(bench.for_sink()) for _ in range(count)]
     assert [failed.request_id for failed in refused] == list(range(count))
     assert {(failed.handle, failed.kind) for failed in refused} == {(None, "shutting_down")}
+
+
+# -------------------------------------------------------------------------- another model
+
+
+def new_spec(bench: Bench, **changes: Any) -> str:
+    return replace(bench.spec, model="another", generation=2, **changes).to_json()
+
+
+def test_requests_stay_with_the_model_that_they_were_accepted_for(
+    bench: Bench, link: FakeLink
+) -> None:
+    with bench.running():
+        old = bench.worker(b"worker-0.0", credits=1)
+        bench.request(["a"], 1)
+        held = old.batch()
+        bench.request(["b"], 2)
+        assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
+        link.tell("load", spec=new_spec(bench))
+        assert link.heard() == {"event": "loaded"}
+        new = FakeWorker(bench._hub, b"worker-0.1")
+        new.send(Ready(2, generation=2))
+        bench.status()
+        bench.request(["c"], 3)
+        assert bench.for_sink().request_id == 3
+        assert new.is_idle, "it isn't its turn yet"
+        link.tell("switch")
+        link.let_it_go_round()
+        bench.request(["d"], 4)
+        assert new.batch().handles.tolist() == [4]
+        assert bench.for_sink().request_id == 4
+        old.send(Done(held.batch_id))
+        rest = old.batch()
+        assert rest.handles.tolist() == [2, 3]
+        assert link.is_silent
+        old.send(Done(rest.batch_id))
+        assert link.heard() == {"event": "generation_over"}
+        bench.command(b"SHOW_CONFIG")
+        info = json.loads(bench.for_sink().info.decode("utf-8"))
+        assert (info["model"], info["generation"]) == ("another", 2)
+
+
+def test_a_request_to_the_new_model_is_read_by_its_tokenizer(bench: Bench, link: FakeLink) -> None:
+    shorter = replace(bench.spec.tokenizer, max_length=4)
+    with bench.running():
+        link.tell("load", spec=new_spec(bench, tokenizer=shorter))
+        assert link.heard() == {"event": "loaded"}
+        link.tell("switch")
+        assert link.heard() == {"event": "generation_over"}, "there was no request"
+        worker = FakeWorker(bench._hub, b"worker-0.1")
+        worker.send(Ready(2, generation=2))
+        bench.request(["a text with more tokens than that"] * (CHUNK_ROWS + 1))
+        lengths = worker.batch().lengths.tolist()
+    assert set(lengths) == {4}
+
+
+def test_a_vocabulary_that_cannot_be_read(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        link.tell("load", spec=new_spec(bench, vocabulary="/nowhere/vocab.txt"))
+        heard = link.heard()
+        assert heard["event"] == "load_failed"
+        assert "/nowhere/vocab.txt" in heard["message"]
+        link.tell("unload")
+        bench.request(["a"])
+        assert bench.worker().batch().handles.tolist() == [1]
+
+
+def test_a_model_that_is_given_up(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        link.tell("load", spec=new_spec(bench))
+        assert link.heard() == {"event": "loaded"}
+        link.tell("unload")
+        late = FakeWorker(bench._hub, b"worker-0.1")
+        late.send(Ready(2, generation=2))
+        bench.request(["a"])
+        assert bench.worker(b"worker-0.0").batch().handles.tolist() == [1]
+        assert late.is_idle
+
+
+def test_all_generations_are_drained(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.request(["a"], 1)
+        link.tell("load", spec=new_spec(bench))
+        assert link.heard() == {"event": "loaded"}
+        assert bench.for_sink().request_id == 1
+        link.tell("switch")
+        link.let_it_go_round()
+        bench.request(["b"], 2)
+        assert bench.for_sink().request_id == 2
+        link.tell("drain", timeout=0.0)
+        assert [failure(bench.for_sink()).request_id for _ in range(2)] == [1, 2]
+        reports = [link.heard(), link.heard()]
+    assert {"event": "drained", "accepted": 2} in reports
+
+
+def test_what_is_open_when_it_is_told_to_stop_is_answered(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.request(["a"])
+        assert isinstance(bench.for_sink(), Registered)
+    assert failure(bench.for_sink()).kind == "shutting_down"
+
+
+def test_a_request_to_reload_from_this_machine(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.command(b"RELOAD")
+        assert link.heard() == {"event": "reload"}
+
+
+# ------------------------------------------------------------------- a pipeline that is lost
+
+
+def test_whose_requests_would_be_lost_in_silence(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.request(["a"], 1, b"one")
+        bench.request(["a"], 2, b"two", tokens=True)  # it asks again by itself
+        assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
+        link.tell("abandon")
+        assert link.heard() == {"event": "abandoned", "requests": [("one", 1)]}
+
+
+def test_those_of_before_are_answered(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        link.tell("lost", requests=[["m\xfc", 1 << 70]])
+        failed = failure(bench.for_sink())
+    assert (failed.client, failed.request_id) == (b"m\xfc", 1 << 70)
+    assert failed.kind == "internal"
+    assert "send it again" in failed.message

@@ -76,3 +76,19 @@ async def stop_meanwhile() -> None:
 
 def test_a_service_that_stops_meanwhile_is_not_ready() -> None:
     asyncio.run(stop_meanwhile())
+
+
+async def pause() -> None:
+    checked = Checked()
+    checked.gate.set()
+    assert await checked.readiness.reason() is None
+    checked.readiness.pause(True)
+    assert await checked.readiness.reason() == "the service recovers"
+    assert checked.asked == 1
+    checked.readiness.pause(False)
+    assert await checked.readiness.reason() is None
+    assert checked.asked == 2, "what was found before isn't believed any more"
+
+
+def test_a_pipeline_that_is_started_again() -> None:
+    asyncio.run(pause())
