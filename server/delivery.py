@@ -206,8 +206,11 @@ class Delivery:
         if isinstance(event, Sent):
             return self._take_up(event.client)
         if isinstance(event, Unsubscribed):
-            client = self._client(event.client, now)
-            client.listeners = max(0, client.listeners - 1)
+            found = self._clients.get(event.client)
+            if found is None or not found.listeners:
+                return []  # from what it subscribed to in vain
+            client = found
+            client.listeners -= 1
             if client.listeners == 0:
                 client.absent_since = now
                 self._absent[event.client] = None

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 REPLIES_IN_PIPE = 64
 #: Bytes of large frames that it holds for one client, unless one reply alone has more.
 MOST_IN_PIPE = 64_000_000
+#: A connection may subscribe to any number of identities, each of which takes memory.
+MAX_LISTENING = 100_000
 #: First byte of what an XPUB socket reads of a subscription.
 SUBSCRIBE, UNSUBSCRIBE = b"\1", b"\0"
 _MORE, _NOBLOCK = int(zmq.SNDMORE), int(zmq.NOBLOCK)
@@ -53,8 +55,9 @@ class Publisher:
     def close(self) -> None:
         self.socket.close()
 
-    def events(self) -> List[delivery.Event]:
-        """What clients have subscribed to and unsubscribed from since the last call.
+    def events(self, listening: int) -> List[delivery.Event]:
+        """What clients have subscribed to and unsubscribed from since the last call; so many were
+        listening then.
 
         In manual mode a subscription holds only if it is made here, for the connection that
         was read last; one that can be nobody's identity is never made.
@@ -69,7 +72,11 @@ class Publisher:
                 self._complaints.warn("refused a subscription that can be no client's identity")
                 logger.debug("refused it: %s", error)
                 continue
+            if kind == SUBSCRIBE and listening >= MAX_LISTENING:
+                self._complaints.warn("refused a subscription: %d clients listen" % listening)
+                continue
             if kind == SUBSCRIBE:
+                listening += 1
                 self.socket.setsockopt(zmq.SUBSCRIBE, protocol.topic_of(client))
                 events.append(delivery.Subscribed(client))
             elif kind == UNSUBSCRIBE:

@@ -76,7 +76,7 @@ class Sink:
                 if command["command"] == "flush":
                     self._flush_after = command["accepted"]
             if self._clients.socket in ready:
-                for event in self._clients.events():
+                for event in self._clients.events(self._delivery.listening_clients):
                     self._deliver(event)
             if self._results in ready:
                 self._read_results()
