@@ -14,7 +14,7 @@ import zmq
 from bert_serving.client import protocol
 from bert_serving.client.liveness import watch_peer
 from bert_serving.client.multipart import KEPT_BYTES
-from bert_serving.server import delivery
+from bert_serving.server import replies
 from bert_serving.server.addresses import bind_tcp
 from bert_serving.server.frame_parts import own_memory
 from bert_serving.server.logs import Complaints
@@ -55,14 +55,14 @@ class Publisher:
     def close(self) -> None:
         self.socket.close()
 
-    def events(self, listening: int) -> List[delivery.Event]:
+    def events(self, listening: int) -> List[replies.Event]:
         """What clients have subscribed to and unsubscribed from since the last call; so many were
         listening then.
 
         In manual mode a subscription holds only if it is made here, for the connection that
         was read last; one that can be nobody's identity is never made.
         """
-        events: List[delivery.Event] = []
+        events: List[replies.Event] = []
         while self.socket.poll(0):
             frame = self.socket.recv()
             kind, client = frame[:1], frame[1:]
@@ -78,28 +78,28 @@ class Publisher:
             if kind == SUBSCRIBE:
                 listening += 1
                 self.socket.setsockopt(zmq.SUBSCRIBE, protocol.topic_of(client))
-                events.append(delivery.Subscribed(client))
+                events.append(replies.Subscribed(client))
             elif kind == UNSUBSCRIBE:
                 self.socket.setsockopt(zmq.UNSUBSCRIBE, protocol.topic_of(client))
-                events.append(delivery.Unsubscribed(client))
+                events.append(replies.Unsubscribed(client))
             else:
                 self._complaints.warn("a client sent something to the port for results")
                 continue
             logger.debug("%s from client %r", type(events[-1]).__name__.lower(), client)
         return events
 
-    def send(self, client: bytes, reply: delivery.Reply) -> delivery.Event:
+    def send(self, client: bytes, reply: replies.Reply) -> replies.Event:
         """Send without waiting; returns what :class:`Delivery` is to be told."""
         in_pipe = 0
         if reply.size > KEPT_BYTES:
             in_pipe = self._in_pipe(client)
             if not self._has_room(in_pipe, reply.size):
-                return delivery.Blocked(client, reply, in_pipe)
+                return replies.Blocked(client, reply, in_pipe)
         try:
             self._send(client, reply.frames)
         except zmq.Again:
-            return delivery.Blocked(client, reply, in_pipe)
-        return delivery.Sent(client)
+            return replies.Blocked(client, reply, in_pipe)
+        return replies.Sent(client)
 
     def _send(self, client: bytes, frames: Sequence[Any]) -> None:
         last = len(frames) - 1
