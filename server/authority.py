@@ -10,7 +10,7 @@ import zmq
 
 from bert_serving.client.curve import is_bound
 from bert_serving.client.protocol import Request
-from bert_serving.server.addresses import is_loopback
+from bert_serving.server.addresses import is_loopback, peer_of
 from bert_serving.server.curve import peer_key
 from bert_serving.server.spec import SecuritySpec
 
@@ -41,7 +41,7 @@ class Authority:
 
     def may_administer(self, what: str, request: Request, frame: zmq.Frame) -> bool:
         """Whether whoever sent ``request`` may ``what``: from this machine, or with the token."""
-        peer = str(frame.get("Peer-Address"))
+        peer = peer_of(frame)
         if is_loopback(peer) or self._is_token(request.admin_token):
             return True
         reason = "the admin token is another"

@@ -15,24 +15,24 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Set
 
 from bert_serving.server.frame_parts import own_memory
+from bert_serving.server.replies import (
+    Action,
+    Blocked,
+    Event,
+    GoneAway,
+    Post,
+    Reply,
+    Send,
+    Sent,
+    Stalled,
+    Subscribed,
+    Unsubscribed,
+)
 
-__all__ = [
-    "UNREAD",
-    "Blocked",
-    "Delivery",
-    "GoneAway",
-    "Post",
-    "Reply",
-    "Send",
-    "Sent",
-    "Stalled",
-    "Subscribed",
-    "Tick",
-    "Unsubscribed",
-]
+__all__ = ["UNREAD", "Delivery"]
 
 #: Seconds that replies wait for a client that has never listened.
 WAIT_FOR_LISTENER = 30.0
@@ -51,85 +51,6 @@ UNREAD = (
     "too many replies wait for this client to read them, or wait for too long, and this one was "
     "thrown away; read them sooner, or ask for less at a time"
 )
-
-
-class Reply(NamedTuple):
-    """A reply, or a part of one, or an excuse for it, whose frames are made when it is sent."""
-
-    request_id: bytes
-    frames: Sequence[Any]
-    size: int  # bytes
-    is_excuse: bool = False
-
-
-class Post(NamedTuple):
-    """A reply to deliver."""
-
-    client: bytes
-    reply: Reply
-
-
-@dataclass(frozen=True)
-class Subscribed:
-    """A connection listens for the client's replies."""
-
-    client: bytes
-
-
-@dataclass(frozen=True)
-class Unsubscribed:
-    """A connection that listened for the client's replies no longer does."""
-
-    client: bytes
-
-
-@dataclass(frozen=True)
-class Blocked:
-    """The reply could not be sent: the client's pipe is full, or has large replies in it, of so
-    many bytes.
-    """
-
-    client: bytes
-    reply: Reply
-    in_pipe: int = 0
-
-
-class Sent(NamedTuple):
-    """The reply handed out last for this client was sent."""
-
-    client: bytes
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed."""
-
-
-class Send(NamedTuple):
-    """Send the frames to the client now; answer with ``Sent`` or ``Blocked``."""
-
-    client: bytes
-    reply: Reply
-
-
-@dataclass(frozen=True)
-class GoneAway:
-    """The client is gone; ``lost`` replies were thrown away."""
-
-    client: bytes
-    lost: int
-
-
-@dataclass(frozen=True)
-class Stalled:
-    """The client listens and doesn't read, or too slowly; ``lost`` replies were thrown away."""
-
-    client: bytes
-    lost: int
-
-
-Event = Union[Post, Subscribed, Unsubscribed, Sent, Blocked, Tick]
-Action = Union[Send, GoneAway, Stalled]
 
 
 @dataclass
@@ -206,16 +127,21 @@ class Delivery:
         if isinstance(event, Sent):
             return self._take_up(event.client)
         if isinstance(event, Unsubscribed):
-            client = self._client(event.client, now)
-            client.listeners = max(0, client.listeners - 1)
-            if client.listeners == 0:
-                client.absent_since = now
-                self._absent[event.client] = None
+            self._note_leaving(event.client, now)
             return []
         if isinstance(event, Blocked):
             self._block(event, now)
             return []
         return self._tick(now)
+
+    def _note_leaving(self, name: bytes, now: float) -> None:
+        client = self._clients.get(name)
+        if client is None or not client.listeners:
+            return  # from what it subscribed to in vain
+        client.listeners -= 1
+        if client.listeners == 0:
+            client.absent_since = now
+            self._absent[name] = None
 
     def _client(self, name: bytes, now: float) -> _Client:
         client = self._clients.get(name)

@@ -14,7 +14,7 @@ import zmq
 from bert_serving.client import protocol
 from bert_serving.client.liveness import watch_peer
 from bert_serving.client.multipart import KEPT_BYTES
-from bert_serving.server import delivery
+from bert_serving.server import replies
 from bert_serving.server.addresses import bind_tcp
 from bert_serving.server.curve import Admissions, Gate, peer_key
 from bert_serving.server.frame_parts import own_memory
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 REPLIES_IN_PIPE = 64
 #: Bytes of large frames that it holds for one client, unless one reply alone has more.
 MOST_IN_PIPE = 64_000_000
+#: A connection may subscribe to any number of identities, each of which takes memory.
+MAX_LISTENING = 100_000
 #: First byte of what an XPUB socket reads of a subscription.
 SUBSCRIBE, UNSUBSCRIBE = b"\1", b"\0"
 #: The largest message that this port reads: a subscription, or a step of ZeroMQ's handshake.
@@ -71,13 +73,14 @@ class Publisher:
     def close(self) -> None:
         self.socket.close()
 
-    def events(self) -> List[delivery.Event]:
-        """What clients have subscribed to and unsubscribed from since the last call.
+    def events(self, listening: int) -> List[replies.Event]:
+        """What clients have subscribed to and unsubscribed from since the last call; so many were
+        listening then.
 
         In manual mode a subscription holds only if it is made here, for the connection that
         was read last; one that can be nobody's identity is never made.
         """
-        events: List[delivery.Event] = []
+        events: List[replies.Event] = []
         while self.socket.poll(0):
             message = self.socket.recv(copy=False)
             frame = message.bytes
@@ -91,32 +94,37 @@ class Publisher:
             if self._gate is not None and not self._admissions.admits(
                 kind == SUBSCRIBE, client, peer_key(message)
             ):
-                logger.warning("refused a subscription to %r, which is another key's", client)
+                self._complaints.warn("refused a subscription to what is another key's")
+                logger.debug("refused a subscription to %r, which is another key's", client)
+                continue
+            if kind == SUBSCRIBE and listening >= MAX_LISTENING:
+                self._complaints.warn("refused a subscription: %d clients listen" % listening)
                 continue
             if kind == SUBSCRIBE:
+                listening += 1
                 self.socket.setsockopt(zmq.SUBSCRIBE, protocol.topic_of(client))
-                events.append(delivery.Subscribed(client))
+                events.append(replies.Subscribed(client))
             elif kind == UNSUBSCRIBE:
                 self.socket.setsockopt(zmq.UNSUBSCRIBE, protocol.topic_of(client))
-                events.append(delivery.Unsubscribed(client))
+                events.append(replies.Unsubscribed(client))
             else:
                 self._complaints.warn("a client sent something to the port for results")
                 continue
             logger.debug("%s from client %r", type(events[-1]).__name__.lower(), client)
         return events
 
-    def send(self, client: bytes, reply: delivery.Reply) -> delivery.Event:
+    def send(self, client: bytes, reply: replies.Reply) -> replies.Event:
         """Send without waiting; returns what :class:`Delivery` is to be told."""
         in_pipe = 0
         if reply.size > KEPT_BYTES:
             in_pipe = self._in_pipe(client)
             if not self._has_room(in_pipe, reply.size):
-                return delivery.Blocked(client, reply, in_pipe)
+                return replies.Blocked(client, reply, in_pipe)
         try:
             self._send(client, reply.frames)
         except zmq.Again:
-            return delivery.Blocked(client, reply, in_pipe)
-        return delivery.Sent(client)
+            return replies.Blocked(client, reply, in_pipe)
+        return replies.Sent(client)
 
     def _send(self, client: bytes, frames: Sequence[Any]) -> None:
         last = len(frames) - 1

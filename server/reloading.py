@@ -154,7 +154,9 @@ class Reload:
 
     def _ask(self, spec: ServiceSpec) -> None:
         self._dismiss_preparation()
-        spec = replace(spec, generation=self.old.spec.generation + 1)
+        old = self.old.spec
+        # Keys stay those of the start: the ports are the same, and so is who guards them.
+        spec = replace(spec, generation=old.generation + 1, security=old.security)
         try:
             spec = keep_vocabulary(spec, self._directory)
         except StartupError as error:

@@ -13,7 +13,7 @@ import zmq
 from bert_serving.client import multipart
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.client.reply_frames import error_frames, info_frames, vectors_frames
-from bert_serving.server import delivery
+from bert_serving.server import delivery, replies
 from bert_serving.server.assembly import Assembly, Complete, Outcome
 from bert_serving.server.curve import Gate
 from bert_serving.server.link import Link
@@ -89,12 +89,12 @@ class Sink:
             if self._gate is not None and self._gate.socket in ready:
                 self._gate.answer()
             if self._clients.socket in ready:
-                for event in self._clients.events():
+                for event in self._clients.events(self._delivery.listening_clients):
                     self._deliver(event)
             if self._results in ready:
                 self._read_results()
             if self._delivery.needs_ticks:
-                self._deliver(delivery.Tick())
+                self._deliver(replies.Tick())
             self._report_flushed()
 
     def close(self) -> None:
@@ -113,8 +113,8 @@ class Sink:
         for message in messages:
             for client, reply_parts in self._replies(message):
                 size = delivery.REPLY_BYTES + sum(map(len, reply_parts))
-                reply = delivery.Reply(reply_parts[-1], reply_parts, size)
-                self._deliver(delivery.Post(client, reply))
+                reply = replies.Reply(reply_parts[-1], reply_parts, size)
+                self._deliver(replies.Post(client, reply))
 
     def _replies(self, message: Message) -> List[Tuple[bytes, List[Any]]]:
         if isinstance(message, Info):
@@ -126,15 +126,15 @@ class Sink:
         outcomes = self._assembly.handle(message, time.monotonic())
         return [(outcome.client, reply_frames(outcome)) for outcome in outcomes]
 
-    def _deliver(self, event: delivery.Event) -> None:
+    def _deliver(self, event: replies.Event) -> None:
         pending = deque(self._delivery.handle(event, time.monotonic()))
         while pending:
             action = pending.popleft()
-            if isinstance(action, delivery.Send):
+            if isinstance(action, replies.Send):
                 outcome = self._clients.send(action.client, action.reply)
                 pending.extend(self._delivery.handle(outcome, time.monotonic()))
                 continue
-            listens = isinstance(action, delivery.Stalled)
+            listens = isinstance(action, replies.Stalled)
             logger.debug(
                 "client %r %s, and %d replies to it dropped",
                 action.client,

@@ -16,9 +16,11 @@ from bert_serving.server.delivery import (
     EXCUSE_BYTES,
     READ_WITHIN,
     WAIT_FOR_LISTENER,
+    Delivery,
+)
+from bert_serving.server.replies import (
     Action,
     Blocked,
-    Delivery,
     Event,
     GoneAway,
     Post,

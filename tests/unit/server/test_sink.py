@@ -12,7 +12,7 @@ from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive, runni
 
 from bert_serving.client.protocol import ErrorReply, InfoReply, VectorsReply
 from bert_serving.client.reply_frames import decode_reply
-from bert_serving.server import delivery
+from bert_serving.server import delivery, publishing
 from bert_serving.server.assembly import Complete
 from bert_serving.server.messages import (
     Broken,
@@ -217,6 +217,19 @@ def test_what_can_be_no_identity_is_refused(identity: bytes, bench: Bench, log: 
         assert bench.events.poll(0) == 0
 
 
+def test_there_are_not_more_clients_than_there_is_memory_for(
+    bench: Bench, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "MAX_LISTENING", 1)
+    with bench.running():
+        first = bench.client(b"first")
+        second = bench.connect(b"second")
+        log.wait_for("warning: refused a subscription: 1 clients listen")
+        second.close()
+        bench.send(Info(b"first", 5, b"{}"))
+        assert number_of(first) == 5
+
+
 def test_a_client_that_leaves_is_told_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "COME_BACK_WITHIN", 0.0)
     with bench.running():
@@ -309,7 +322,7 @@ def test_last_words_of_others_are_passed_on_after_the_stop(bench: Bench, link: F
     count = 40  # fewer than one pipe holds, for nothing is tried again after the stop
     client = bench.connect(b"me")
     assert bench.sink._clients.socket.poll(PATIENCE * 1000)
-    for event in bench.sink._clients.events():
+    for event in bench.sink._clients.events(0):
         bench.sink._deliver(event)
     bench.send(*[Info(b"me", number, b"{}") for number in range(count)])
     link.post("stop")

@@ -343,7 +343,7 @@ def test_what_a_request_takes_is_told_and_given_back(bench: Bench) -> None:
         assert status["num_open_reply_byte"] == 100 * 768 * 4
         assert status["num_open_byte"] > 100 * 300
         worker = bench.worker()
-        worker.send(Done(worker.batch().batch_id))
+        worker.done(worker.batch())
         while bench.status()["num_open_request"]:
             pass  # the worker's word takes another way than the question
         assert bench.status()["num_open_byte"] == bench.status()["num_open_reply_byte"] == 0
@@ -525,7 +525,7 @@ def test_a_request_to_stop_from_another_machine(
         bench.status()
         assert link.is_silent
     assert asked == ["127.0.0.1"]
-    assert "warning: refused to terminate for 127.0.0.1" in log.text
+    assert "warning: refused to stop for 127.0.0.1" in log.text
 
 
 def test_a_request_to_stop_from_another_machine_with_the_token(
@@ -768,11 +768,11 @@ def test_requests_stay_with_the_model_that_they_were_accepted_for(
         bench.request(["d"], 4)
         assert new.batch().handles.tolist() == [4]
         assert bench.for_sink().request_id == 4
-        old.send(Done(held.batch_id))
+        old.done(held)
         rest = old.batch()
         assert rest.handles.tolist() == [2, 3]
         assert link.is_silent
-        old.send(Done(rest.batch_id))
+        old.done(rest)
         assert link.heard() == {"event": "generation_over"}
         bench.command(b"SHOW_CONFIG")
         info = json.loads(bench.for_sink().info.decode("utf-8"))
