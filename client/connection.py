@@ -33,6 +33,8 @@ _REFUSED, _MISMATCH = (
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH),
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL),
 )
+#: So many connections that are closed before they are ready are no coincidence.
+SUSPICIOUS = 3
 #: Of what the latter may tell: only one end has keys.
 _OTHER_MECHANISM = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 
@@ -43,7 +45,8 @@ class Connection:
     ZeroMQ connects again by itself when a connection is lost; what was under way is lost then, of
     requests and of replies. :meth:`has_come_back` tells when to send again. A server that doesn't
     know our key, or has none while we do or the other way round, is not asked again: everything
-    raises ConnectionFailed once that is known.
+    raises ConnectionFailed once that is known. The latter isn't known while the server happens to
+    close the connection before we have read what it speaks; then :meth:`timeout` tells of it.
 
     ``keys``: encrypt, and show the server who we are. ``ip`` is a host name or an IPv4 or IPv6
     address. Connecting never blocks, nor does it say whether a server is there: ZeroMQ does that,
@@ -69,6 +72,7 @@ class Connection:
         self._came_back = False
         self._has_keys = keys is not None
         self._refusal: Optional[str] = None  # why the server doesn't let us in
+        self._closed_early = 0  # connections before they were ready, since one was
         try:
             self._sender = self._open(zmq.PUSH, is_ipv6)
             as_client(self._sender, keys)
@@ -170,6 +174,10 @@ class Connection:
                 event, value = _event_of(monitor.recv_multipart())
                 # A connection that never was ready isn't lost.
                 self._was_lost |= event == _LOST and self._is_ready[monitor]
+                if event == _READY:
+                    self._closed_early = 0
+                elif event == _LOST and not self._is_ready[monitor]:
+                    self._closed_early += 1
                 self._is_ready[monitor] = event == _READY
                 if event == _REFUSED or (event, value) == (_MISMATCH, _OTHER_MECHANISM):
                     self._refusal = _refusal(event, self._has_keys)
@@ -197,9 +205,21 @@ class Connection:
             % (
                 self.server,
                 (seconds or 0) * 1000,
-                " Is server_key that of this server?" if self._has_keys else "",
+                self._suspicion(),
             )
         )
+
+    def _suspicion(self) -> str:
+        """What else to check where connections are made and closed again.
+
+        A proxy may do so as well, before its server is there; so it is no refusal.
+        """
+        if self._closed_early < SUSPICIOUS:
+            return ""
+        what = "is server_key its key, and was it started with -curve"
+        if not self._has_keys:
+            what = "was it started with -curve, so that it wants a key file, keys=..."
+        return " It closes connections before they are ready: %s?" % what
 
     def wake(self) -> None:
         """Let :meth:`receive` return None, now and ever after."""
