@@ -12,8 +12,8 @@ from typing import Deque, Optional
 __all__ = ["Restarts", "Slot"]
 
 #: Seconds before a process is replaced that couldn't even start, and the most that this grows to:
-#: it doubles with each death that follows.
-FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0
+#: it doubles with each death. Without workers there is no service, so that isn't much.
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 5.0
 #: The same for one that died within ``YOUNG`` seconds of being ready. The batch it was given may
 #: have been too much for it, and the next one won't be, so this begins low.
 FIRST_BACK_OFF_IF_READY, YOUNG = 0.05, 2.0

@@ -208,6 +208,8 @@ class Supervisor:
             return
         logger.info("requests are answered again")
         self._processes.tell("http", "resume")
+        if self._reload_again:
+            self._begin_reload()
 
     # -------------------------------------------------------------------------------- losses
 
@@ -275,7 +277,8 @@ class Supervisor:
         self._is_up = False
         self._processes.tell("http", "pause")
         if self._reload is not None:
-            self._reload.give_up("ventilator or sink were lost; ask for it again")
+            self._reload_again = self._reload_again or self._reload.is_pending
+            self._reload.give_up("ventilator or sink were lost; it is tried again")
             self._note_reload()
         self._recovery = Recovery(self._processes, now)
         self._recovery.lost_requests += earlier
@@ -290,11 +293,12 @@ class Supervisor:
     # --------------------------------------------------------------------------------- reload
 
     def _begin_reload(self) -> None:
-        if not self._is_up or self._shutdown is not None:
+        if not self._was_ready or self._shutdown is not None:
             logger.warning("the model isn't loaded again: the service starts or stops")
-        elif self._reload is not None:
-            self._reload_again = True  # what it has read may be out of date
+        elif self._reload is not None or not self._is_up:
+            self._reload_again = True  # later; what is loaded now may be out of date
         else:
+            self._reload_again = False
             self._reload = Reload(self._processes, self._args, self._team, self._directory)
 
     def _note_reload(self) -> None:
@@ -306,7 +310,6 @@ class Supervisor:
         if reload.is_over:
             self._reload = None
             if self._reload_again:
-                self._reload_again = False
                 self._begin_reload()
 
     # ------------------------------------------------------------------------------- stopping

@@ -147,12 +147,15 @@ def test_a_bad_model_is_refused(up: Running, how: str, log: Any) -> None:
     assert "worker-0.2" not in up.spawner.started, "nothing takes their place"
 
 
-def test_a_lost_pipeline_ends_it(up: Running, log: Any) -> None:
+def test_a_lost_pipeline_has_it_begin_anew(up: Running, log: Any) -> None:
     prepared(up)
     up.process("sink.0").status = -9
     up.step_until(lambda: "worker-0.1" in up.spawner.started)
     assert is_over(up)
     assert "the model stays as it was: ventilator or sink were lost" in log.text
+    assert "reload.1" not in up.spawner.started
+    up.make_ready("sink.1", "ventilator.1", "worker-0.1")
+    up.step_until(lambda: "reload.1" in up.spawner.started)
     assert up.spawner.specs["worker-0.1"].generation == 1
 
 
@@ -161,6 +164,7 @@ def test_a_lost_pipeline_after_the_switch_comes_back_with_the_new_model(up: Runn
     up.process("ventilator.0").status = -9
     up.step_until(lambda: "ventilator.1" in up.spawner.started)
     assert is_over(up)
+    assert not up.supervisor._reload_again
     assert up.spawner.specs["ventilator.1"].generation == 2
     workers = [child.identity for child in up.processes.of("worker")]
     assert [up.spawner.specs[name].generation for name in workers] == [2, 2]
