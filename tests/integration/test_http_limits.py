@@ -102,7 +102,7 @@ def test_a_deadline_that_passes() -> None:
 
 
 def test_a_queue_that_is_full() -> None:
-    with running(*ECHO, *http_flags(), "-max_queue_rows", "10") as server:
+    with running(*ECHO, *http_flags(), "-max_queue_rows", "10", "-max_client_share", "1") as server:
         (worker,) = processes("worker-0")
         worker.suspend()
         try:
