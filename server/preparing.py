@@ -6,6 +6,7 @@ In a process of its own, for that takes seconds, memory and the one lock of Pyth
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from typing import Any, Dict
 
@@ -21,7 +22,12 @@ __all__ = ["Preparation", "decode_args", "encode_args"]
 
 def encode_args(args: argparse.Namespace) -> Dict[str, Any]:
     """Flags as they travel as JSON."""
-    named = {name: value for name, value in vars(args).items() if value is not AUTO}
+    named = {
+        # A program may name a path by an object.
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in vars(args).items()
+        if value is not AUTO
+    }
     return {"named": named, "auto": sorted(set(vars(args)) - set(named))}
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
@@ -26,6 +28,11 @@ def _signals_are_left_alone() -> Iterator[None]:
 def test_flags_travel_as_json(flags: Any) -> None:
     args = get_args_parser().parse_args(flags)
     assert decode_args(json.loads(json.dumps(encode_args(args)))) == args
+
+
+def test_paths_travel_as_text() -> None:
+    args = argparse.Namespace(model_dir=Path("/models/x"), cpu=True)
+    assert decode_args(json.loads(json.dumps(encode_args(args)))).model_dir == "/models/x"
 
 
 def prepare(link: FakeLink, *flags: str) -> Preparation:
