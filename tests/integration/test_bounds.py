@@ -148,7 +148,8 @@ def test_a_request_that_names_no_time_has_the_servers() -> None:
 
 
 def test_what_is_open_at_the_end_gets_an_error() -> None:
-    with running(*ECHO) as server:
+    # Less time than it takes until the worker that stands still is missed and replaced.
+    with running(*ECHO, "-drain_timeout", "1") as server:
         raw = RawClient(server)
         worker = process_of("worker-0")
         worker.suspend()
