@@ -1,5 +1,5 @@
 # Thin names for scripts/, which say what each does.
-.PHONY: serve test check bench fuzz test-tf1
+.PHONY: serve test check bench fuzz test-tf1 chaos
 
 serve:
 	scripts/serve
@@ -23,3 +23,9 @@ fuzz:
 
 test-tf1:
 	scripts/test-tf1
+
+# Random faults under load for an hour; CHAOS names other arguments.
+CHAOS = --faults 1200 --wait 3 --seed $(shell date +%j)
+
+chaos:
+	scripts/chaos $(CHAOS)

@@ -35,6 +35,8 @@ def draw(figure: Figure, directory: Path) -> Path:
         axes.margins(x=0.06)
         # Room for the topmost label.
         axes.set_ylim(0, 1.12 * max(max(series.y) for series in figure.series) or 1.0)
+    elif figure.kind == "lines":
+        axes.set_ylim(0, 1.12 * max(max(series.y) for series in figure.series) or 1.0)
     else:
         axes.set_ylim(0, 1.02)
         if figure.log_x:
@@ -55,6 +57,9 @@ def _draw_series(axes: Any, figure: Figure, series: Series, color: str) -> None:
         axes.step(
             x[:1] + x, [0.0] + y, where="post", color=color, label=series.label, linewidth=1.8
         )
+        return
+    if figure.kind == "lines":
+        axes.plot(series.x, series.y, "-", color=color, label=series.label, linewidth=1.8)
         return
     axes.plot(series.x, series.y, "o-", color=color, label=series.label, linewidth=1.8)
     if len(figure.series) > 1:

@@ -39,8 +39,8 @@ class Series:
 @dataclass(frozen=True)
 class Figure:
     """A plot, to be written as ``name``.png. ``kind`` is "points", joined by lines with every x
-    named on the axis, or "distribution", steps from 0 to 1. ``mark`` is an x to point out, with
-    its label. ``log_x`` makes that axis logarithmic.
+    named on the axis, "lines", or "distribution", steps from 0 to 1. ``mark`` is an x to point out,
+    with its label. ``log_x`` makes that axis logarithmic.
     """
 
     name: str
