@@ -20,6 +20,5 @@ def test_a_worker_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "~=stop")
     with running("-engine", "echo") as server, client_of(
         server, timeout=4 * PATIENCE * 1000
-    ) as client:
-        with pytest.raises(WorkerFailed, match="text 0 can't be computed"):
-            client.encode(["~"])
+    ) as client, pytest.raises(WorkerFailed, match="text 0 can't be computed"):
+        client.encode(["~"])
