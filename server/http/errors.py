@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Type
 
 from bert_serving.client import errors as client
+from bert_serving.server.logs import log_bug
 
 __all__ = [
     "DIALECTS",
@@ -131,7 +132,7 @@ def problem_of(error: Exception) -> Problem:
                 retry_after = RETRY_AFTER
             return Problem(kind, str(error), retry_after=retry_after)
     if not isinstance(error, client.BertServingError):
-        logger.error("a bug", exc_info=error)
+        log_bug(logger, "a bug", error)
     return Problem("internal", "%s: %s" % (type(error).__name__, error))
 
 

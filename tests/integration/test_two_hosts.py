@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from typing import Any, Callable, Dict, Iterator, List
 
+import psutil
 import pytest
 from lossy_link import HOSTS, LossyLink, why_not
 from support import PATIENCE, command, environment
@@ -45,6 +48,8 @@ with BertClient(ip=sys.argv[1], timeout=60000, check_length=False) as client:
 IN_VAIN = {"RequestTimeout", "DeadlineExceeded"}
 #: Seconds beyond its deadline in which a request has to have ended, on a slow machine.
 SLACK = 10.0
+#: In so many seconds the other end is missed: 11, and what a slow machine takes more.
+VANISHED = 60.0
 
 
 class RemoteClient:
@@ -76,7 +81,7 @@ def link() -> Iterator[LossyLink]:
 
 
 @contextmanager
-def server_on(link: LossyLink) -> Iterator[None]:
+def server_on(link: LossyLink) -> Iterator[psutil.Process]:
     words = ["-engine", "echo", "-max_seq_len", "64", "-host", HOSTS[0], "-num_worker", "2"]
     process = subprocess.Popen(
         link.on(0, *command("start"), *words),
@@ -91,7 +96,7 @@ def server_on(link: LossyLink) -> Iterator[None]:
         for line in process.stdout:
             if "BertClient(" in line:
                 break
-        yield
+        yield psutil.Process(process.pid)
     finally:
         process.terminate()
         process.communicate(timeout=60)
@@ -99,8 +104,15 @@ def server_on(link: LossyLink) -> Iterator[None]:
 
 
 @pytest.fixture
-def client(link: LossyLink) -> Iterator[RemoteClient]:
-    with server_on(link):
+def server(link: LossyLink) -> Iterator[psutil.Process]:
+    with server_on(link) as process:
+        yield process
+
+
+@pytest.fixture
+def client(link: LossyLink, server: psutil.Process) -> Iterator[RemoteClient]:
+    with ExitStack() as stack:
+        stack.callback(link.mend)  # or what ends would wait for what can't be
         process = subprocess.Popen(
             link.on(1, sys.executable, "-c", CLIENT, HOSTS[0]),
             stdin=subprocess.PIPE,
@@ -146,3 +158,36 @@ def test_a_cut_in_the_middle_of_many_requests(link: LossyLink, client: RemoteCli
             link.cut(1.5)
         outcomes.append(client.receive()["outcome"])
     assert outcomes == ["right"] * 40
+
+
+def connections(process: psutil.Process, *ports: int) -> List[bool]:
+    """Of each TCP connection to these ports on a process's host, whether all that was sent on it
+    has been taken; by the kernel's table (proc(5)).
+    """
+    with open("/proc/%d/net/tcp" % process.pid) as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    local = tuple(":%04X" % port for port in ports)
+    return [
+        row[4].startswith("00000000:") for row in rows if row[1].endswith(local) and row[3] == "01"
+    ]
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Poll what nobody announces."""
+    deadline, tick = time.monotonic() + VANISHED, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain until " + what
+        tick.wait(0.1)
+
+
+def test_a_peer_that_vanished_is_noticed(
+    link: LossyLink, server: psutil.Process, client: RemoteClient
+) -> None:
+    """Without a word: the server frees what it had for it, though nobody closes anything."""
+    assert client.ask(timeout=30.0)["outcome"] == "right"
+    # With something under way TCP goes on trying for a quarter of an hour.
+    wait_until(lambda: connections(server, 5555, 5556) == [True, True], "all is taken")
+    link.cut()
+    wait_until(lambda: not connections(server, 5555, 5556), "the lost peer is noticed")
+    link.mend()
+    assert client.ask(timeout=60.0)["outcome"] == "right"
