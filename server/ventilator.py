@@ -25,7 +25,8 @@ from bert_serving.server.authority import Authority
 from bert_serving.server.batching import pack
 from bert_serving.server.curve import Gate
 from bert_serving.server.delivery import UNREAD
-from bert_serving.server.generation import Generation, vocabulary_of
+from bert_serving.server.generation import Generation
+from bert_serving.server.generations import Generations
 from bert_serving.server.intake import Chunk, InvalidText
 from bert_serving.server.link import Link
 from bert_serving.server.logs import Complaints, log_bug
@@ -103,8 +104,7 @@ class Ventilator:
             socket.setsockopt(zmq.LINGER, 0)
         self._sink.setsockopt(zmq.LINGER, 1000)
         self._poller = zmq.Poller()
-        self._current = Generation(spec, vocabulary)  # that new requests belong to
-        self._generations = [self._current]  # those that end and that begin, too
+        self._generations = Generations(spec, vocabulary, self._poller)
         self._statistics = Statistics(time.monotonic())
         most = Size(spec.max_queue_rows, spec.max_queue_bytes, spec.max_reply_bytes)
         self._open = OpenRequests(self._statistics, most, spec.max_client_share)
@@ -116,7 +116,6 @@ class Ventilator:
         """Serve until told to stop."""
         for socket in (self._requests, self._workers, self._events):
             self._poller.register(socket, zmq.POLLIN)
-        self._poller.register(self._current.intake.wake_up_fd, zmq.POLLIN)
         if self._gate is not None:
             self._poller.register(self._gate.socket, zmq.POLLIN)
         self._link.register(self._poller)
@@ -135,28 +134,26 @@ class Ventilator:
                 self._gate.answer()
             if self._workers in ready:
                 self._read_workers()
-            for generation in self._generations:
-                if generation.intake.wake_up_fd in ready:
-                    for chunk in generation.intake.take():
-                        self._add_chunk(chunk, generation)
+            for generation in self._generations.ready(ready):
+                for chunk in generation.intake.take():
+                    self._add_chunk(chunk, generation)
             if self._requests in ready:
                 self._read_requests()
             self._schedule(work.Tick())
-            self._end_generations()
+            if self._generations.end():
+                self._link.report("generation_over")
             self._report_drained()
 
     def _patience(self) -> Optional[int]:
         """Milliseconds after which there is something to do though nothing has come."""
-        times = [generation.scheduler.wake_at() for generation in self._generations]
-        wake_at = min((time for time in times if time is not None), default=None)
+        wake_at = self._generations.wake_at()
         if wake_at is None:
             return TICK_MS if self._open or self._reception.is_closed else None
         # Rounded up: rounded down, it would look again and again within the last millisecond.
         return min(TICK_MS, max(0, math.ceil((wake_at - time.monotonic()) * 1000)))
 
     def close(self) -> None:
-        for generation in self._generations:
-            generation.close()
+        self._generations.close()
         for socket in (self._requests, self._workers, self._events, self._sink):
             socket.close()
         if self._gate is not None:
@@ -181,43 +178,22 @@ class Ventilator:
         elif command["command"] == "load":
             self._load(ServiceSpec.from_json(command["spec"]))
         elif command["command"] == "unload":
-            self._keep([one for one in self._generations if one.number <= self._current.number])
+            self._generations.unload()
         elif command["command"] == "switch":
-            self._current = self._generations[-1]
-            self._reception.spec = self._current.spec
+            self._generations.switch()
+            self._reception.spec = self._generations.current.spec
 
     def _load(self, spec: ServiceSpec) -> None:
-        """Get ready for the requests to another model, whose workers come soon."""
         try:
-            generation = Generation(spec, vocabulary_of(spec))
+            self._generations.load(spec)
         except Exception as error:
             self._link.report("load_failed", message=str(error))
-            return
-        self._generations.append(generation)
-        self._poller.register(generation.intake.wake_up_fd, zmq.POLLIN)
-        self._link.report("loaded")
-
-    def _end_generations(self) -> None:
-        """Once the requests to an old model have ended, say so."""
-        over = [
-            one
-            for one in self._generations
-            if one.number < self._current.number and not one.scheduler.open_requests
-        ]
-        if over:
-            self._keep([one for one in self._generations if one not in over])
-            self._link.report("generation_over")
-
-    def _keep(self, generations: List[Generation]) -> None:
-        for generation in self._generations:
-            if generation not in generations:
-                self._poller.unregister(generation.intake.wake_up_fd)
-                generation.close()
-        self._generations = generations
+        else:
+            self._link.report("loaded")
 
     def _fail_all(self, message: str) -> None:
-        for generation in self._generations:
-            self._perform(generation.scheduler.fail_all(ErrorKind.SHUTTING_DOWN, message))
+        for scheduler in self._generations.schedulers:
+            self._perform(scheduler.fail_all(ErrorKind.SHUTTING_DOWN, message))
 
     def _refuse_the_rest(self) -> None:
         """Answer what has come since the last look; what comes later finds nobody."""
@@ -300,7 +276,7 @@ class Ventilator:
             return
         # From here on the scheduler sees to it that the request ends.
         deadline = self._reception.deadline_of(accepted)
-        generation, partial = self._current, accepted.options.partial
+        generation, partial = self._generations.current, accepted.options.partial
         self._schedule(
             work.Opened(accepted.handle, request.identity, accepted.rows, deadline, partial),
             generation,
@@ -325,9 +301,10 @@ class Ventilator:
         statistics = None
         if request.payload == protocol.SHOW_STATUS:
             now = time.monotonic()
-            schedulers = [generation.scheduler for generation in self._generations]
+            schedulers = self._generations.schedulers
             statistics = describe_work(self._statistics, self._open, schedulers, now)
-        info = describe_service(self._current.spec, self._endpoints, request.identity, statistics)
+        spec = self._generations.current.spec
+        info = describe_service(spec, self._endpoints, request.identity, statistics)
         multipart.send(self._sink, Info(request.identity, request.request_id, info).frames())
 
     def _add_chunk(self, chunk: Chunk, generation: Generation) -> None:
@@ -361,9 +338,9 @@ class Ventilator:
             message = decode(multipart.contents(frames))
             assert isinstance(message, Ready)
             joined = work.WorkerJoined(name.bytes, message.credits, message.streams)
-            for generation in self._generations:
-                if generation.number == message.generation:  # else it is one given up
-                    self._schedule(joined, generation)
+            generation = self._generations.of(message.generation)
+            if generation is not None:
+                self._schedule(joined, generation)
 
     def _read_events(self) -> None:
         for frames in multipart.received(self._events):
@@ -388,9 +365,13 @@ class Ventilator:
             self._schedule(work.ClientGone(message.client))
 
     def _schedule(self, event: work.Event, generation: Optional[Generation] = None) -> None:
-        """Tell of an event, everywhere: handles and workers are known to one scheduler only."""
-        for one in self._generations if generation is None else [generation]:
-            self._perform(one.scheduler.handle(event, time.monotonic()))
+        """Tell of an event; without a generation, all of them."""
+        now = time.monotonic()
+        if generation is not None:
+            self._perform(generation.scheduler.handle(event, now))
+            return
+        for actions in self._generations.handle(event, now):
+            self._perform(actions)
 
     def _perform(self, actions: List[work.Action]) -> None:
         pending = deque(actions)
@@ -439,5 +420,5 @@ class Ventilator:
             # The connection is gone; the scheduler gives the rows to another worker.
             lost = work.WorkerLost(action.worker, str(error), unsent=batch.batch_id)
             now = time.monotonic()
-            return [a for one in self._generations for a in one.scheduler.handle(lost, now)]
+            return [one for actions in self._generations.handle(lost, now) for one in actions]
         return []
