@@ -115,9 +115,9 @@ def run_start(*flags: str, **changes: str) -> "subprocess.CompletedProcess[str]"
     )
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> None:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
     """Poll a condition that no event announces, such as the end of another process's child."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     tick = threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "waited in vain for " + what

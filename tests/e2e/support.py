@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Dict, List
 
@@ -13,7 +10,7 @@ import numpy as np
 
 from bert_serving.benchmarks.wire import Target
 
-__all__ = ["TIMEOUT", "Reference", "Relay", "Serve", "batches_of", "check"]
+__all__ = ["TIMEOUT", "Reference", "Serve", "batches_of", "check"]
 
 TOLERANCE = 1e-4
 #: A client's, in milliseconds, so that a test that fails ends.
@@ -40,60 +37,3 @@ def check(vectors: Any, expected: np.ndarray, tolerance: float = TOLERANCE) -> N
 
 def batches_of(texts: List[str], size: int) -> List[List[str]]:
     return [texts[start : start + size] for start in range(0, len(texts), size)]
-
-
-class Relay:
-    """Listens on ``port`` of this machine and passes on what comes to another one, until cut."""
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._sockets: List[socket.socket] = []
-        self._threads: List[threading.Thread] = []
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(8)
-        self.port: int = self._listener.getsockname()[1]
-        self._run(self._accept)
-
-    def _run(self, work: Callable[..., None], *args: Any) -> None:
-        self._threads.append(threading.Thread(target=work, args=args))
-        self._threads[-1].start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near = self._listener.accept()[0]
-                far = socket.create_connection(("127.0.0.1", self._target))
-                self._sockets += [near, far]
-                self._run(self._pass_on, near, far)
-                self._run(self._pass_on, far, near)
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                received = source.recv(65536)
-                if not received:
-                    break
-                sink.sendall(received)
-        self._hang_up([source, sink])
-
-    def _hang_up(self, sockets: List[socket.socket]) -> None:
-        for one in sockets:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        """Break what is connected; new connections are passed on."""
-        self._hang_up(list(self._sockets))
-
-    def __enter__(self) -> Relay:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._hang_up([self._listener])
-        self._threads[0].join()
-        self.cut()
-        for thread in self._threads:
-            thread.join()
-        for one in [*self._sockets, self._listener]:
-            one.close()

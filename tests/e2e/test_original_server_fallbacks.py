@@ -9,8 +9,9 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-from e2e.support import TIMEOUT, Reference, Relay, Serve, check
+from e2e.support import TIMEOUT, Reference, Serve, check
 
+from bert_serving.benchmarks.chaos.relay import Relay
 from bert_serving.client import BertClient, NotSupported, RequestTimeout, Response
 
 #: The environment is made within the first test.

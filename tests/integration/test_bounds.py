@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import psutil
 import pytest
-from support import PATIENCE, RawClient, client_of, running
+from support import RawClient, client_of, running, wait_for
 
 from bert_serving.client import BertClient
 
 ECHO = ("-engine", "echo")
 MB = 1_000_000
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    """Poll a condition that no event announces."""
-    deadline = time.monotonic() + PATIENCE
-    tick = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain for " + what
-        tick.wait(0.02)
 
 
 def process_of(name: str) -> psutil.Process:

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import socket
-import threading
-import time
 from contextlib import ExitStack
 from random import Random
-from typing import Any, Callable, Dict, List
+from typing import Callable, Dict, List
 
 import psutil
 import pytest
-from support import PATIENCE, client_of, running
+from support import PATIENCE, client_of, running, wait_for
 
 from bert_serving.server import BertServer
 
 #: How a ZeroMQ connection begins: version 3.1, no security; then a READY command of a socket.
 GREETING = b"\xff" + b"\0" * 7 + b"\1\x7f" + b"\3\1" + b"NULL" + b"\0" * 48
 CONNECTIONS = 1000
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    """Poll a condition that no event announces."""
-    deadline = time.monotonic() + PATIENCE
-    tick = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain for " + what
-        tick.wait(0.02)
 
 
 def descriptors() -> Dict[str, int]:

@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-import time
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import psutil
 import pytest
 from lossy_link import HOSTS, LossyLink, why_not
-from support import PATIENCE, command, environment
+from support import PATIENCE, command, environment, wait_for
 
 REASON = why_not()
 pytestmark = [
@@ -172,22 +170,14 @@ def connections(process: psutil.Process, *ports: int) -> List[bool]:
     ]
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Poll what nobody announces."""
-    deadline, tick = time.monotonic() + VANISHED, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain until " + what
-        tick.wait(0.1)
-
-
 def test_a_peer_that_vanished_is_noticed(
     link: LossyLink, server: psutil.Process, client: RemoteClient
 ) -> None:
     """Without a word: the server frees what it had for it, though nobody closes anything."""
     assert client.ask(timeout=30.0)["outcome"] == "right"
     # With something under way TCP goes on trying for a quarter of an hour.
-    wait_until(lambda: connections(server, 5555, 5556) == [True, True], "all is taken")
+    wait_for(lambda: connections(server, 5555, 5556) == [True, True], "all to be taken")
     link.cut()
-    wait_until(lambda: not connections(server, 5555, 5556), "the lost peer is noticed")
+    wait_for(lambda: not connections(server, 5555, 5556), "the loss to be noticed", VANISHED)
     link.mend()
     assert client.ask(timeout=60.0)["outcome"] == "right"
