@@ -10,6 +10,9 @@ from bert_serving.server.work import Opened
 
 __all__ = ["Entry", "Ledger"]
 
+#: Deadlines of ended requests that are kept in any case, so that they aren't sorted out each time.
+SLACK = 64
+
 
 @dataclass
 class Entry:
@@ -62,6 +65,15 @@ class Ledger:
         handles.remove(handle)
         if not handles:
             del self._clients[client]
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Most requests end long before their deadline, which may be an hour away: what is left of
+        them must not be more than what is open.
+        """
+        if len(self._deadlines) > SLACK + 2 * len(self._entries):
+            self._deadlines = [one for one in self._deadlines if one[1] in self._entries]
+            heapq.heapify(self._deadlines)
 
     def of(self, client: bytes) -> List[int]:
         """The open requests of a client."""
@@ -82,3 +94,4 @@ class Ledger:
             assert handle in self._clients[entry.client]
             assert 0 < entry.remaining <= entry.total - entry.failed
         assert sum(map(len, self._clients.values())) == len(self._entries)
+        assert len(self._deadlines) <= SLACK + 2 * len(self._entries)
