@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional
 from bert_serving.server.replacement import Slot
 from bert_serving.server.spec import Endpoints, ServiceSpec
 
-__all__ = ["Child", "describe_exit", "end", "processor_seconds", "spawn"]
+__all__ = ["Child", "describe_exit", "end", "is_held_up", "processor_seconds", "spawn"]
 
 
 @dataclass
@@ -131,10 +131,26 @@ def describe_exit(status: Optional[int]) -> str:
 def processor_seconds(pid: int) -> Optional[float]:
     """The processor time that a process has spent; None where the system doesn't tell."""
     try:
-        with open("/proc/%d/stat" % pid, "rb") as file:
-            # Behind the name, in parentheses, which may contain anything: proc(5).
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _stat("/proc/%d/stat" % pid)
     except OSError:
         return None
     user, system = int(fields[11]), int(fields[12])
     return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
+def is_held_up(pid: int) -> bool:
+    """Whether one of a process's threads waits for a processor, or for a disk; False where the
+    system doesn't tell.
+    """
+    try:
+        threads = os.listdir("/proc/%d/task" % pid)
+        return any(_stat("/proc/%d/task/%s/stat" % (pid, one))[0] in b"RD" for one in threads)
+    except OSError:  # they come and go
+        return False
+
+
+def _stat(path: str) -> List[bytes]:
+    """What the system says of a process or thread: proc(5), from its state on. Raises OSError."""
+    with open(path, "rb") as file:
+        # Behind the name, in parentheses, which may contain anything.
+        return file.read().rpartition(b")")[2].split()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import zmq
 
@@ -23,16 +25,73 @@ __all__ = ["Heart", "Link", "Orphaned"]
 
 #: Seconds for a process to end by itself when its supervisor is gone.
 ORPHAN_TIMEOUT = 3.0
+#: Seconds that a loop may take for a turn before its process gives no more signs of life. That is
+#: no verdict: with one that computes meanwhile, the supervisor has patience.
+LONGEST_TURN = 1.0
 
 
 class Orphaned(Exception):
     """The supervisor is gone."""
 
 
+class Heart(threading.Thread):
+    """Says that the process is alive, from now until it ends or :meth:`stop`.
+
+    A byte twice a second, into a pipe that doesn't block: if nobody reads it, nothing is lost. A
+    process that goes on without its supervisor is ended, for its main thread may be stuck.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(name="heart", daemon=True)
+        self._fd = fd
+        self._is_over = threading.Event()
+        self._turn_began: Optional[float] = None
+
+    def run(self) -> None:
+        """The thread's work; call start() instead."""
+        try:
+            while not self._is_over.wait(BEAT):
+                if self._is_stuck():
+                    self._check_supervisor()
+                    continue
+                with suppress(BlockingIOError):
+                    os.write(self._fd, b"\0")
+        except BrokenPipeError:  # the supervisor is gone, which the link notices, too
+            if not self._is_over.wait(ORPHAN_TIMEOUT):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def _is_stuck(self) -> bool:
+        began = self._turn_began
+        return began is not None and time.monotonic() - began > LONGEST_TURN
+
+    def _check_supervisor(self) -> None:
+        """Raise BrokenPipeError if nobody can read the pipe any more, as writing to it would."""
+        pipe = select.poll()
+        pipe.register(self._fd, 0)
+        if pipe.poll(0):
+            raise BrokenPipeError
+
+    def poll(self, poller: zmq.Poller, timeout_ms: Optional[int]) -> Dict[Any, int]:
+        """Wait at ``poller``: a loop that does so in each turn, in one thread, counts as stuck if
+        it doesn't come back.
+        """
+        self._turn_began = None
+        events = dict(poller.poll(timeout_ms))
+        self._turn_began = time.monotonic()
+        return events
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self.join()
+        os.close(self._fd)
+
+
 class Link:
     """The process's end."""
 
-    def __init__(self, context: zmq.Context, endpoint: str, name: str) -> None:
+    def __init__(self, context: zmq.Context, endpoint: str, name: str, heart: Heart) -> None:
+        self._heart = heart
+        self.has_started = False  # and said so
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, name.encode("ascii"))
         # Long enough for a last word, short enough not to be stuck when nobody hears it.
@@ -44,6 +103,10 @@ class Link:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(sys.stdin.fileno(), zmq.POLLIN)
 
+    def poll(self, poller: zmq.Poller, timeout_ms: Optional[int] = None) -> Dict[Any, int]:
+        """What the poller returns. Whoever waits here, and only here, is noticed when it hangs."""
+        return self._heart.poll(poller, timeout_ms)
+
     def file_descriptors(self) -> List[int]:
         """For event loops that know no ZeroMQ: look for commands when one of these is readable,
         and after each report, for ZeroMQ doesn't say twice that something has come.
@@ -52,6 +115,7 @@ class Link:
 
     def report(self, event: str, **values: Any) -> None:
         """Tell the supervisor."""
+        self.has_started = self.has_started or event == "ready"
         self._socket.send(json.dumps(dict(values, event=event)).encode("utf-8"))
 
     def commands(self, ready: Dict[Any, int]) -> List[Dict[str, Any]]:
@@ -69,31 +133,3 @@ class Link:
 
     def close(self) -> None:
         self._socket.close()
-
-
-class Heart(threading.Thread):
-    """Says that the process is alive, from now until it ends or :meth:`stop`.
-
-    A byte twice a second, into a pipe that doesn't block: if nobody reads it, nothing is lost. A
-    process that goes on without its supervisor is ended, for its main thread may be stuck.
-    """
-
-    def __init__(self, fd: int) -> None:
-        super().__init__(name="heart", daemon=True)
-        self._fd = fd
-        self._is_over = threading.Event()
-
-    def run(self) -> None:
-        """The thread's work; call start() instead."""
-        try:
-            while not self._is_over.wait(BEAT):
-                with suppress(BlockingIOError):
-                    os.write(self._fd, b"\0")
-        except BrokenPipeError:  # the supervisor is gone, which the link notices, too
-            if not self._is_over.wait(ORPHAN_TIMEOUT):
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    def stop(self) -> None:
-        self._is_over.set()
-        self.join()
-        os.close(self._fd)

@@ -19,7 +19,7 @@ import zmq
 
 from bert_serving.server.errors import ServerError
 from bert_serving.server.link import Heart, Link, Orphaned
-from bert_serving.server.logs import set_up_logging
+from bert_serving.server.logs import log_bug, set_up_logging
 from bert_serving.server.spec import Endpoints, ServiceSpec
 
 __all__ = ["main"]
@@ -39,7 +39,7 @@ def main() -> int:
     set_up_logging(order["name"].upper(), spec.verbose, spec.use_color)
     context = zmq.Context()
     endpoints = Endpoints(**order["endpoints"])
-    link = Link(context, endpoints.control, order["identity"])
+    link = Link(context, endpoints.control, order["identity"], heart)
     try:
         _run(order, context, spec, endpoints, link)
         return 0
@@ -48,8 +48,11 @@ def main() -> int:
     except (ServerError, zmq.ZMQError) as error:
         link.report("failed", message=str(error))
     except Exception as error:
-        logger.exception("a bug")
-        link.report("failed", message="%s: %s" % (type(error).__name__, error))
+        log_bug(logger, "a bug", error)
+        message = "a bug: %s" % type(error).__name__
+        if not link.has_started:  # what it says can't quote a text yet
+            message = "%s: %s" % (type(error).__name__, error)
+        link.report("failed", message=message)
     finally:
         link.close()
         context.destroy(linger=1000)  # also what a role had opened before it failed

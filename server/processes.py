@@ -14,8 +14,8 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import zmq
 
-from bert_serving.server.children import Child, end, processor_seconds, spawn
-from bert_serving.server.heartbeats import Heartbeats
+from bert_serving.server.children import Child, end, is_held_up, processor_seconds, spawn
+from bert_serving.server.heartbeats import SHORT_SILENCE, SILENCE, Heartbeats
 from bert_serving.server.replacement import Slot
 from bert_serving.server.spec import Endpoints, ServiceSpec
 
@@ -23,6 +23,9 @@ __all__ = ["Event", "Processes"]
 
 #: What a process reported: an object with its name under "event".
 Event = Dict[str, Any]
+
+#: No request is answered while one of these hangs.
+ESSENTIAL = ("ventilator", "sink")
 
 
 class Processes:
@@ -34,7 +37,7 @@ class Processes:
         self._children: Dict[str, Child] = {}
         self._pulses: Dict[int, Child] = {}
         self._numbers: "Counter[str]" = Counter()  # of processes that a name had so far
-        self._heartbeats = Heartbeats(self._processor_seconds)
+        self._heartbeats = Heartbeats(self._processor_seconds, self._is_held_up)
         self._context = zmq.Context()
         self._control = self._context.socket(zmq.ROUTER)
         self._control.setsockopt(zmq.LINGER, 0)
@@ -67,7 +70,8 @@ class Processes:
         self._children[child.identity] = child
         self._pulses[child.pulse_fd] = child
         self._poller.register(child.pulse_fd, zmq.POLLIN)
-        self._heartbeats.expect(child.identity, child.started)
+        silence = SHORT_SILENCE if child.role in ESSENTIAL else SILENCE
+        self._heartbeats.expect(child.identity, child.started, silence)
         return child
 
     def wait(self, timeout_ms: float) -> Tuple[bytes, List[Tuple[Child, Event]]]:
@@ -159,3 +163,6 @@ class Processes:
 
     def _processor_seconds(self, identity: str) -> Optional[float]:
         return processor_seconds(self._children[identity].process.pid)
+
+    def _is_held_up(self, identity: str) -> bool:
+        return is_held_up(self._children[identity].process.pid)

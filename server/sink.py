@@ -76,7 +76,7 @@ class Sink:
         self._link.register(poller)
         self._link.report("ready")
         while True:
-            ready = dict(poller.poll(TICK_MS if self._delivery.needs_ticks else None))
+            ready = self._link.poll(poller, TICK_MS if self._delivery.needs_ticks else None)
             for command in self._link.commands(ready):
                 if command["command"] == "stop":
                     while self._results.poll(0):  # the others' last words

@@ -121,7 +121,7 @@ class Ventilator:
         self._link.register(self._poller)
         self._link.report("ready")
         while True:
-            ready = dict(self._poller.poll(self._patience()))
+            ready = self._link.poll(self._poller, self._patience())
             if self._events in ready:
                 self._read_events()  # what a worker ended before it was lost
             for command in self._link.commands(ready):

@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import zmq
 from support import PATIENCE, free_ports
@@ -49,6 +49,9 @@ class FakeLink:
 
     def register(self, poller: zmq.Poller) -> None:
         poller.register(self._read_fd, zmq.POLLIN)
+
+    def poll(self, poller: zmq.Poller, timeout_ms: Optional[int] = None) -> Dict[Any, int]:
+        return dict(poller.poll(timeout_ms))
 
     def file_descriptors(self) -> List[int]:
         return [self._read_fd]

@@ -13,7 +13,14 @@ import zmq
 from support import PATIENCE
 from unit.server.support import Hub, echo_spec
 
-from bert_serving.server.children import Child, describe_exit, end, processor_seconds, spawn
+from bert_serving.server.children import (
+    Child,
+    describe_exit,
+    end,
+    is_held_up,
+    processor_seconds,
+    spawn,
+)
 from bert_serving.server.spec import Endpoints
 
 POLITE = "import sys; sys.stdin.read()"
@@ -45,6 +52,12 @@ def start() -> Iterator[Callable[..., Child]]:
     for process in started:
         with process:
             process.kill()
+
+
+def wait_until_idle(child: Child) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while is_held_up(child.process.pid):
+        assert time.monotonic() < deadline, "it has nothing to do"
 
 
 def wait_until_up(child: Child) -> None:
@@ -84,6 +97,18 @@ def test_processor_time(start: Callable[..., Child]) -> None:
     while processor_seconds(child.process.pid) == before:
         assert time.monotonic() < deadline, "it is busy, but spends no time"
     assert processor_seconds(1 << 30) is None, "there is no such process"
+
+
+def test_one_that_waits_for_the_machine_is_held_up_and_one_that_is_stopped_is_not(
+    start: Callable[..., Child],
+) -> None:
+    busy, idle = start("print('up', flush=True)\nwhile True: pass"), start(POLITE)
+    wait_until_up(busy)
+    assert is_held_up(busy.process.pid)
+    wait_until_idle(idle)
+    busy.process.send_signal(signal.SIGSTOP)
+    wait_until_idle(busy)
+    assert not is_held_up(1 << 30), "there is no such process"
 
 
 def test_children_end_when_their_input_does(start: Callable[..., Child]) -> None:

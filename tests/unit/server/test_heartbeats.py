@@ -9,6 +9,7 @@ from bert_serving.server.heartbeats import (
     BEAT,
     BUSY_SILENCE,
     BUSY_STARTING_SILENCE,
+    SHORT_SILENCE,
     SILENCE,
     STARTING_SILENCE,
     Heartbeats,
@@ -22,7 +23,8 @@ class Ward:
 
     def __init__(self, *names: str) -> None:
         self.spent: Dict[str, Optional[float]] = dict.fromkeys(names, 0.0)
-        self.beats = Heartbeats(lambda name: self.spent[name])
+        self.held_up = False
+        self.beats = Heartbeats(lambda name: self.spent[name], lambda name: self.held_up)
         self.now = 1000.0
         self.alive = set(names)
         self.busy = 0.0  # processor time a second
@@ -64,6 +66,14 @@ def test_one_that_is_silent_hangs(ward: Ward) -> None:
     assert ward.pass_time(10.0) == {}
 
 
+def test_one_that_all_requests_need_is_noticed_within_two_seconds(ward: Ward) -> None:
+    ward.beats.expect("sink.0", ward.now, SHORT_SILENCE)
+    ward.beats.ready("sink.0")
+    ward.pass_time(10.0)
+    ward.alive.clear()
+    assert set(ward.pass_time(2.0)) == {"sink.0"}
+
+
 def test_one_whose_processor_time_nobody_knows(ward: Ward) -> None:
     ward.spent["sink.0"] = None
     ward.alive.remove("sink.0")
@@ -73,6 +83,13 @@ def test_one_whose_processor_time_nobody_knows(ward: Ward) -> None:
 def test_one_that_is_busy_gets_longer(ward: Ward) -> None:
     """It reads a very long JSON text, say, which lets no other of its threads run."""
     ward.busy = 1.0
+    ward.alive.remove("sink.0")
+    assert ward.pass_time(BUSY_SILENCE - 1.0) == {}
+    assert set(ward.pass_time(2.0)) == {"sink.0"}
+
+
+def test_one_that_is_kept_waiting_by_the_machine_gets_longer(ward: Ward) -> None:
+    ward.held_up = True
     ward.alive.remove("sink.0")
     assert ward.pass_time(BUSY_SILENCE - 1.0) == {}
     assert set(ward.pass_time(2.0)) == {"sink.0"}
@@ -94,7 +111,7 @@ def test_one_that_was_busy_and_is_heard_again(ward: Ward) -> None:
 )
 def test_one_that_starts_has_more_time(share: float, limit: float) -> None:
     now = 0.0
-    beats = Heartbeats(lambda name: share * now)
+    beats = Heartbeats(lambda name: share * now, lambda name: False)
     beats.expect("worker-0.0", 0.0)
     while not beats.hung(now):
         now += LOOK

@@ -5,7 +5,7 @@ import os
 import select
 import threading
 from contextlib import suppress
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 import zmq
@@ -13,6 +13,7 @@ from support import PATIENCE
 from unit.server.support import Hub, receive
 
 from bert_serving.server import link as module
+from bert_serving.server.heartbeats import BEAT
 from bert_serving.server.link import Heart, Link, Orphaned
 
 
@@ -26,12 +27,19 @@ def control(hub: Hub, socket_directory: str) -> zmq.Socket:
     return socket
 
 
+def link_to(hub: Hub, endpoint: str) -> Link:
+    """One whose heart doesn't beat."""
+    return Link(hub.context, endpoint, "worker-0.1", Heart(-1))
+
+
 @pytest.fixture
 def link(hub: Hub, control: zmq.Socket, stdin: Any) -> Iterator[Link]:
     """The process's end, once it is connected."""
-    made = Link(hub.context, control.getsockopt_string(zmq.LAST_ENDPOINT), "worker-0.1")
+    made = link_to(hub, control.getsockopt_string(zmq.LAST_ENDPOINT))
+    assert not made.has_started
     made.report("ready")
     assert receive(control) == [b"worker-0.1", b'{"event": "ready"}']
+    assert made.has_started
     yield made
     made.close()
 
@@ -83,7 +91,7 @@ def test_commands_that_come_together_are_all_read(hub: Hub, stdin: Any) -> None:
     # Within the process what is sent has arrived; between two, nobody could tell.
     control = hub.socket(zmq.ROUTER)
     control.bind("inproc://control")
-    link = Link(hub.context, "inproc://control", "worker-0.1")
+    link = link_to(hub, "inproc://control")
     try:
         link.report("ready")
         receive(control)
@@ -128,10 +136,13 @@ def test_input_is_no_end(link: Link, stdin: Any) -> None:
 
 
 def test_a_last_word_is_heard(hub: Hub, control: zmq.Socket, stdin: Any) -> None:
-    link = Link(hub.context, control.getsockopt_string(zmq.LAST_ENDPOINT), "sink.0")
+    link = link_to(hub, control.getsockopt_string(zmq.LAST_ENDPOINT))
     link.report("failed", message="the port is taken")
     link.close()
-    assert receive(control) == [b"sink.0", b'{"message": "the port is taken", "event": "failed"}']
+    assert receive(control) == [
+        b"worker-0.1",
+        b'{"message": "the port is taken", "event": "failed"}',
+    ]
 
 
 # -------------------------------------------------------------------------- signs of life
@@ -155,6 +166,41 @@ def test_it_beats(heart: Tuple[Heart, int]) -> None:
         assert os.read(heart[1], 1) == b"\0"
 
 
+class Turns:
+    """A poller that returns when it is told."""
+
+    def __init__(self) -> None:
+        self.waits, self.goes_on = threading.Event(), threading.Event()
+
+    def poll(self, timeout_ms: Optional[float]) -> List[Tuple[Any, int]]:
+        self.waits.set()
+        assert self.goes_on.wait(PATIENCE)
+        return [("socket", 1)]
+
+
+def test_a_loop_that_does_not_come_back_is_silent(
+    heart: Tuple[Heart, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_TURN", -1.0)  # every turn is too long
+    made, read_fd = heart
+    turns: Any = Turns()
+    turns.goes_on.set()
+    assert made.poll(turns, 5) == {"socket": 1}
+    quiet = select.poll()
+    quiet.register(read_fd, select.POLLIN)
+    while quiet.poll(0):
+        os.read(read_fd, 4096)  # from before
+    assert quiet.poll(BEAT * 1000 * 3) == [], "it is at work"
+    turns = Turns()
+    waiting = threading.Thread(target=made.poll, args=(turns, None))
+    waiting.start()
+    try:
+        assert quiet.poll(PATIENCE * 1000), "it waits, as it should"
+    finally:
+        turns.goes_on.set()
+        waiting.join()
+
+
 def test_nobody_has_to_listen() -> None:
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
@@ -169,10 +215,16 @@ def test_nobody_has_to_listen() -> None:
     os.close(read_fd)
 
 
+@pytest.mark.parametrize("is_stuck", [False, True])
 def test_a_process_does_not_outlive_its_supervisor(
-    heart: Tuple[Heart, int], monkeypatch: pytest.MonkeyPatch
+    is_stuck: bool, heart: Tuple[Heart, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when its main thread is stuck and doesn't see that the link has ended."""
+    turns: Any = Turns()
+    turns.goes_on.set()
+    if is_stuck:
+        monkeypatch.setattr(module, "LONGEST_TURN", -1.0)
+        heart[0].poll(turns, None)
     killed = threading.Event()
     monkeypatch.setattr(module, "ORPHAN_TIMEOUT", 0.0)
     monkeypatch.setattr(os, "kill", lambda pid, number: killed.set())
