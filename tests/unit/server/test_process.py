@@ -15,7 +15,7 @@ from unit.server.support import Hub, echo_spec, receive
 
 from bert_serving.server import process
 from bert_serving.server.errors import EngineError, StartupError
-from bert_serving.server.link import Orphaned
+from bert_serving.server.link import Link, Orphaned
 from bert_serving.server.spec import Endpoints
 
 
@@ -74,6 +74,34 @@ def test_a_failure_is_reported_and_is_an_exit_status(
     identity, payload = receive(control)
     assert identity == b"sink.0"
     assert json.loads(payload.decode("utf-8")) == {"event": "failed", "message": message}
+
+
+def test_what_a_bug_says_is_not_told_once_there_may_be_texts(
+    hub: Hub,
+    stdin: Any,
+    socket_directory: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    text = "Waldeinsamkeit"
+
+    def fail(order: Any, context: Any, spec: Any, endpoints: Any, link: Link) -> None:
+        link.report("ready")
+        raise KeyError(text)
+
+    monkeypatch.setattr(process, "_run", fail)
+    control = hub.socket(zmq.ROUTER)
+    control.bind(order(stdin, socket_directory).control)
+    assert process.main() == 1
+    assert b"ready" in receive(control)[1]
+    assert json.loads(receive(control)[1].decode("utf-8")) == {
+        "event": "failed",
+        "message": "a bug: KeyError",
+    }
+    log = capfd.readouterr().err
+    assert "a bug: KeyError" in log
+    assert "in fail" in log, "where it was raised"
+    assert text not in log
 
 
 @pytest.mark.parametrize("error", [None, Orphaned()])
