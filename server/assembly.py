@@ -18,6 +18,7 @@ import numpy as np
 from bert_serving.client import protocol
 from bert_serving.client.protocol import Details, Timings
 from bert_serving.server.messages import (
+    Announced,
     Dropped,
     Part,
     Registered,
@@ -47,6 +48,11 @@ class Complete(NamedTuple):
     part: Optional[protocol.Part] = None
     offsets: Optional[bytes] = None
 
+    @property
+    def asks_again(self) -> bool:
+        """Whether the client does, if the reply is lost with its connection."""
+        return self.details is not None
+
 
 Outcome = Union[Complete, RequestFailed]
 
@@ -62,6 +68,7 @@ class _OfRows:
 
 @dataclass
 class _Request:
+    announced: Optional[Announced] = None
     registered: Optional[Registered] = None
     early: List[Slice] = field(default_factory=list)
     result: Optional[np.ndarray] = None
@@ -89,12 +96,12 @@ class Assembly:
 
     def of_protocol_1(self) -> List[Tuple[str, int]]:
         """Identities, as Latin-1, and ids of open requests whose clients don't ask again."""
-        known = [request.registered for request in self._requests.values()]
-        return [
-            (one.client.decode("latin-1"), one.request_id)
-            for one in known
-            if one is not None and one.plan is None
-        ]
+        found = []
+        for request in self._requests.values():
+            registered, known = request.registered, request.announced or request.registered
+            if known is not None and (registered is None or registered.plan is None):
+                found.append((known.client.decode("latin-1"), known.request_id))
+        return found
 
     @property
     def ended_requests(self) -> int:
@@ -102,9 +109,12 @@ class Assembly:
         return self._ended_count
 
     def handle(
-        self, event: Union[Part, Registered, RowLost, RequestFailed, Dropped], now: float
+        self, event: Union[Announced, Part, Registered, RowLost, RequestFailed, Dropped], now: float
     ) -> List[Outcome]:
         """The replies that ``event`` makes complete, at time ``now`` of the machine's clock."""
+        if isinstance(event, Announced):
+            self._requests.setdefault(event.handle, _Request()).announced = event
+            return []
         if isinstance(event, Part):
             return self._add_part(event, now)
         if isinstance(event, Registered):

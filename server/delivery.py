@@ -9,13 +9,16 @@ are served meanwhile.
 What waits is bounded, for each client and for all, and so is how long a client may take nothing.
 A reply above that is thrown away, and an excuse of a few bytes takes its place: who reads again in
 the end gets an error for each request, not silence.
+
+What waits would be lost with this process. Clients that don't ask again by themselves have to be
+told then: so others are told what waits for these.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Set
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Set, Tuple
 
 from bert_serving.server.frame_parts import own_memory
 from bert_serving.server.replies import (
@@ -30,6 +33,7 @@ from bert_serving.server.replies import (
     Stalled,
     Subscribed,
     Unsubscribed,
+    Waits,
 )
 
 __all__ = ["UNREAD", "Delivery"]
@@ -63,6 +67,8 @@ class _Client:
     excused: Set[bytes] = field(default_factory=set)  # requests with an excuse in the outbox
     gives_up_at: Optional[float] = None  # while its pipe is full
     is_stalled: bool = False  # took nothing for too long
+    told: Set[bytes] = field(default_factory=set)  # requests with a reply here: see Waits
+    handed_out: bytes = b""  # the request whose reply was handed out last
 
 
 class Delivery:
@@ -83,7 +89,13 @@ class Delivery:
         self._clients: Dict[bytes, _Client] = {}
         self._absent: Dict[bytes, None] = {}
         self._blocked: Dict[bytes, None] = {}
+        self._news: List[Waits] = []
         self.waiting_bytes = 0
+
+    def of_protocol_1(self) -> List[Tuple[bytes, bytes]]:
+        """Clients, and ids of requests, whose replies wait here and aren't asked for again."""
+        found = self._clients.items()
+        return [(name, request_id) for name, client in found for request_id in client.told]
 
     @property
     def waiting_replies(self) -> int:
@@ -112,10 +124,18 @@ class Delivery:
             excuses = [reply.request_id for reply in client.outbox if reply.is_excuse]
             assert client.excused == set(excuses)
             assert len(client.excused) == len(excuses) <= MAX_EXCUSES
+            waiting = {one.request_id for one in client.outbox if not one.asks_again}
+            assert waiting <= client.told <= waiting | {client.handed_out}
         assert self.waiting_bytes == sum(client.size for client in self._clients.values())
 
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
+        actions = self._handle(event, now)
+        if self._news:
+            actions, self._news = [*self._news, *actions], []
+        return actions
+
+    def _handle(self, event: Event, now: float) -> List[Action]:
         if isinstance(event, Post):
             return self._post(event, now)
         if isinstance(event, Subscribed):
@@ -125,6 +145,7 @@ class Delivery:
             self._absent.pop(event.client, None)
             return self._take_up(event.client)
         if isinstance(event, Sent):
+            self._note_over(event.client, self._clients[event.client].handed_out)
             return self._take_up(event.client)
         if isinstance(event, Unsubscribed):
             self._note_leaving(event.client, now)
@@ -155,14 +176,16 @@ class Delivery:
     def _post(self, event: Post, now: float) -> List[Action]:
         client = self._client(event.client, now)
         if client.listeners and not client.outbox:
+            client.handed_out = event.reply.request_id
             return [Send(event.client, event.reply)]
         if event.reply.request_id in client.excused:
             return []  # the rest of a stream, or its error: the excuse stands for it
         self._put(client, event.reply)
+        self._note_waiting(event.client, event.reply)
         if client.is_stalled or self._is_too_much(client):
             client.outbox.pop()
             self._resize(client, -event.reply.size)
-            self._put_excuse(client, event.reply.request_id)
+            self._put_excuse(event.client, event.reply)
             return [Stalled(event.client, 1)]
         if self._most and self.waiting_bytes > self._most:
             if not client.listeners:
@@ -180,16 +203,30 @@ class Delivery:
         client.outbox.append(_kept(reply))
         self._resize(client, reply.size)
 
-    def _put_excuse(self, client: _Client, request_id: bytes) -> None:
-        if request_id in client.excused:
+    def _put_excuse(self, name: bytes, reply: Reply) -> None:
+        client = self._clients[name]
+        if reply.request_id in client.excused:
             return
-        client.excused.add(request_id)
-        self._put(client, _excuse_for(request_id))
+        client.excused.add(reply.request_id)
+        self._put(client, _excuse_for(reply))
         if len(client.excused) > MAX_EXCUSES:
             oldest = next(reply for reply in client.outbox if reply.is_excuse)
             client.outbox.remove(oldest)
             client.excused.remove(oldest.request_id)
             self._resize(client, -oldest.size)
+            self._note_over(name, oldest.request_id)
+
+    def _note_waiting(self, name: bytes, reply: Reply) -> None:
+        told = self._clients[name].told
+        if not reply.asks_again and reply.request_id not in told:
+            told.add(reply.request_id)
+            self._news.append(Waits(name, reply.request_id, is_over=False))
+
+    def _note_over(self, name: bytes, request_id: bytes) -> None:
+        told = self._clients[name].told
+        if request_id in told:
+            told.remove(request_id)
+            self._news.append(Waits(name, request_id, is_over=True))
 
     def _resize(self, client: _Client, change: int) -> None:
         client.size += change
@@ -203,7 +240,7 @@ class Delivery:
         client.outbox.clear()
         client.excused.clear()
         for reply in replies:
-            self._put_excuse(client, reply.request_id)
+            self._put_excuse(name, reply)
         lost = sum(not reply.is_excuse for reply in replies)
         return [Stalled(name, lost)] if lost else []
 
@@ -211,8 +248,9 @@ class Delivery:
         client = self._client(event.client, now)
         reply = _kept(event.reply)
         if reply.is_excuse:
-            reply = _excuse_for(reply.request_id)
+            reply = _excuse_for(reply)
             client.excused.add(reply.request_id)
+        self._note_waiting(event.client, reply)
         client.outbox.appendleft(reply)
         self._resize(client, reply.size)
         self._blocked[event.client] = None
@@ -236,6 +274,7 @@ class Delivery:
         if reply.is_excuse:
             client.excused.remove(reply.request_id)
             reply = reply._replace(frames=self._excuse(name, reply.request_id))
+        client.handed_out = reply.request_id
         return [Send(name, reply)]
 
     # ----------------------------------------------------------------------------------- time
@@ -270,5 +309,5 @@ def _kept(reply: Reply) -> Reply:
     return reply._replace(frames=[own_memory(frame) for frame in reply.frames])
 
 
-def _excuse_for(request_id: bytes) -> Reply:
-    return Reply(request_id, (), EXCUSE_BYTES, is_excuse=True)
+def _excuse_for(reply: Reply) -> Reply:
+    return reply._replace(frames=(), size=EXCUSE_BYTES, is_excuse=True)

@@ -8,8 +8,8 @@ ventilator and vectors start at the workers::
     ventilator -> worker   Batch
     worker -> ventilator   Ready
     worker -> sink         Part, Broken
-    ventilator -> sink     Registered, RowLost, RequestFailed, Dropped, Info
-    sink -> ventilator     Done, Broken, Gone
+    ventilator -> sink     Announced, Registered, RowLost, RequestFailed, Dropped, Info
+    sink -> ventilator     Done, Broken, Gone, Waiting
 
 What became of a batch goes by the sink, so that the ventilator takes nothing for computed that the
 sink doesn't have.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import asdict, dataclass, field
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from bert_serving.server.frame_parts import (
 from bert_serving.server.pooling import Pooling
 
 __all__ = [
+    "Announced",
     "BatchMessage",
     "Broken",
     "Done",
@@ -50,6 +51,7 @@ __all__ = [
     "ReplyPlan",
     "RequestFailed",
     "RowLost",
+    "Waiting",
     "decode",
 ]
 
@@ -159,6 +161,18 @@ class ReplyPlan(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Announced:
+    """A request that takes long to tokenize, and whose client doesn't ask again if it is lost."""
+
+    handle: int
+    client: bytes
+    request_id: int
+
+    def frames(self) -> List[Any]:
+        return [json_frame(b"a", handle=self.handle, request_id=self.request_id), self.client]
+
+
+@dataclass(frozen=True)
 class Registered:
     """A request is tokenized: what the sink needs besides the vectors.
 
@@ -203,7 +217,9 @@ class RowLost:
 
 @dataclass(frozen=True)
 class RequestFailed:
-    """A request ends in an error; ``handle`` is None if it was never accepted."""
+    """A request ends in an error; ``handle`` is None if it was never accepted. ``asks_again``: its
+    client does, if this is lost with its connection.
+    """
 
     handle: Optional[int]
     client: bytes
@@ -211,6 +227,7 @@ class RequestFailed:
     kind: str
     message: str
     retry_after: Optional[float] = None  # seconds
+    asks_again: bool = False
 
     def frames(self) -> List[Any]:
         head = json_frame(
@@ -220,6 +237,7 @@ class RequestFailed:
             kind=self.kind,
             message=self.message,
             retry_after=self.retry_after,
+            asks_again=self.asks_again,
         )
         return [head, self.client]
 
@@ -260,9 +278,44 @@ class Gone:
         return [json_frame(b"g", lost=self.lost, listens=self.listens), self.client]
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A reply waits for its client, which doesn't ask again if it is lost; or ``is_over``."""
+
+    client: bytes
+    request_id: int
+    is_over: bool
+
+    def frames(self) -> List[Any]:
+        head = json_frame(b"w", request_id=self.request_id, is_over=self.is_over)
+        return [head, self.client]
+
+
 Message = Union[
-    BatchMessage, Part, Ready, Done, Broken, Registered, RowLost, RequestFailed, Dropped, Info, Gone
+    Announced,
+    BatchMessage,
+    Broken,
+    Done,
+    Dropped,
+    Gone,
+    Info,
+    Part,
+    Ready,
+    Registered,
+    RequestFailed,
+    RowLost,
+    Waiting,
 ]
+
+#: Messages of a client's name and a JSON object.
+OF_CLIENTS: Dict[bytes, Type[Any]] = {
+    b"a": Announced,
+    b"f": RequestFailed,
+    b"g": Gone,
+    b"w": Waiting,
+}
+#: Messages of a JSON object.
+PLAIN: Dict[bytes, Type[Any]] = {b"k": Broken, b"l": RowLost, b"x": Dropped, b"y": Ready}
 
 
 def decode(frames: Sequence[Any]) -> Message:
@@ -289,18 +342,10 @@ def decode(frames: Sequence[Any]) -> Message:
         return Done(tuple((one, name_of(name)) for one, name in DONE.iter_unpack(head[1:])))
     if kind == b"r":
         return _registered(head, frames)
-    if kind == b"g":
-        return Gone(bytes(frames[1]), **values_of(head))
-    if kind == b"y":
-        return Ready(**values_of(head))
-    if kind == b"k":
-        return Broken(**values_of(head))
-    if kind == b"l":
-        return RowLost(**values_of(head))
-    if kind == b"f":
-        return RequestFailed(client=bytes(frames[1]), **values_of(head))
-    if kind == b"x":
-        return Dropped(**values_of(head))
+    if kind in OF_CLIENTS:
+        return OF_CLIENTS[kind](client=bytes(frames[1]), **values_of(head))
+    if kind in PLAIN:
+        return PLAIN[kind](**values_of(head))
     if kind == b"i":
         return Info(client=bytes(frames[1]), info=bytes(frames[2]), **values_of(head))
     raise ValueError("unknown internal message %r" % head)

@@ -8,7 +8,7 @@ so that there is place for others when it asks for everything.
 from __future__ import annotations
 
 import math
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server.intake import Accepted
@@ -49,6 +49,7 @@ class OpenRequests:
         self._by_name: Dict[Tuple[bytes, int], int] = {}
         self._taken = [0, 0, 0]  # as in Size
         self._taken_by: Dict[bytes, List[int]] = {}
+        self._waiting: Dict[bytes, Set[int]] = {}  # see note_waiting
 
     def __len__(self) -> int:
         return len(self._by_handle)
@@ -82,13 +83,27 @@ class OpenRequests:
         return [handle for handle, (one, _) in found if one.request.identity == client]
 
     def of_protocol_1(self) -> List[Tuple[str, int]]:
-        """Identities, as Latin-1, and ids of requests whose clients don't ask again."""
+        """Identities, as Latin-1, and ids of requests whose clients don't ask again: of open ones,
+        and of those whose replies wait for their clients.
+        """
         requests = [accepted.request for accepted, _ in self._by_handle.values()]
-        return [
-            (one.identity.decode("latin-1"), one.request_id)
-            for one in requests
-            if one.options is None
-        ]
+        names = {one.name for one in requests if one.options is None}
+        names.update((name, number) for name, ids in self._waiting.items() for number in ids)
+        return [(name.decode("latin-1"), number) for name, number in sorted(names)]
+
+    def note_waiting(self, client: bytes, request_id: int, is_over: bool) -> None:
+        """A reply waits in the sink for a client that doesn't ask again, or is sent."""
+        ids = self._waiting.setdefault(client, set())
+        if is_over:
+            ids.discard(request_id)
+        else:
+            ids.add(request_id)
+        if not ids:
+            del self._waiting[client]
+
+    def forget_waiting(self, client: bytes) -> None:
+        """The sink has thrown away what waited for a client."""
+        self._waiting.pop(client, None)
 
     def check(self, client: bytes, size: Size, rows_per_second: float) -> None:
         """Raise Refusal if there is no place for a request.

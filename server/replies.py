@@ -18,16 +18,21 @@ __all__ = [
     "Subscribed",
     "Tick",
     "Unsubscribed",
+    "Waits",
 ]
 
 
 class Reply(NamedTuple):
-    """A reply, or a part of one, or an excuse for it, whose frames are made when it is sent."""
+    """A reply, or a part of one, or an excuse for it, whose frames are made when it is sent.
+
+    ``asks_again``: its client does, if the reply is lost with its connection.
+    """
 
     request_id: bytes
     frames: Sequence[Any]
     size: int  # bytes
     is_excuse: bool = False
+    asks_again: bool = True
 
 
 class Post(NamedTuple):
@@ -96,5 +101,13 @@ class Stalled:
     lost: int
 
 
+class Waits(NamedTuple):
+    """A reply whose client won't ask again waits for it here, or ``is_over``: does no longer."""
+
+    client: bytes
+    request_id: bytes
+    is_over: bool
+
+
 Event = Union[Post, Subscribed, Unsubscribed, Sent, Blocked, Tick]
-Action = Union[Send, GoneAway, Stalled]
+Action = Union[Send, GoneAway, Stalled, Waits]

@@ -18,6 +18,7 @@ from bert_serving.server.assembly import Assembly, Complete, Outcome
 from bert_serving.server.curve import Gate
 from bert_serving.server.link import Link
 from bert_serving.server.messages import (
+    Announced,
     Broken,
     Done,
     Dropped,
@@ -28,6 +29,7 @@ from bert_serving.server.messages import (
     Registered,
     RequestFailed,
     RowLost,
+    Waiting,
     decode,
 )
 from bert_serving.server.publishing import Publisher
@@ -83,7 +85,7 @@ class Sink:
                         self._read_results()
                     return
                 if command["command"] == "abandon":
-                    self._link.report("abandoned", requests=self._assembly.of_protocol_1())
+                    self._link.report("abandoned", requests=self._of_protocol_1())
                 if command["command"] == "flush":
                     self._flush_after = command["accepted"]
             if self._gate is not None and self._gate.socket in ready:
@@ -104,6 +106,12 @@ class Sink:
         if self._gate is not None:
             self._gate.close()
 
+    def _of_protocol_1(self) -> List[Tuple[str, int]]:
+        """Identities, as Latin-1, and ids of requests that would be lost with this process."""
+        waiting = self._delivery.of_protocol_1()
+        of_replies = [(name.decode("latin-1"), int(number)) for name, number in waiting]
+        return self._assembly.of_protocol_1() + of_replies
+
     def _read_results(self) -> None:
         burst = islice(multipart.received(self._results), BURST)
         messages = [decode(multipart.contents(frames)) for frames in burst]
@@ -111,20 +119,20 @@ class Sink:
         for ending in endings(messages):
             multipart.send(self._events, ending.frames())
         for message in messages:
-            for client, reply_parts in self._replies(message):
-                size = delivery.REPLY_BYTES + sum(map(len, reply_parts))
-                reply = replies.Reply(reply_parts[-1], reply_parts, size)
-                self._deliver(replies.Post(client, reply))
+            for post in self._posts(message):
+                self._deliver(post)
 
-    def _replies(self, message: Message) -> List[Tuple[bytes, List[Any]]]:
+    def _posts(self, message: Message) -> List[replies.Post]:
         if isinstance(message, Info):
             reply = info_frames(message.client, message.request_id, message.info)
-            return [(message.client, reply)]
+            return [post(message.client, reply, asks_again=True)]
         if isinstance(message, Broken):
             return []
-        assert isinstance(message, (Part, Registered, RowLost, RequestFailed, Dropped))
+        assert isinstance(message, (Announced, Part, Registered, RowLost, RequestFailed, Dropped))
         outcomes = self._assembly.handle(message, time.monotonic())
-        return [(outcome.client, reply_frames(outcome)) for outcome in outcomes]
+        return [
+            post(outcome.client, reply_frames(outcome), outcome.asks_again) for outcome in outcomes
+        ]
 
     def _deliver(self, event: replies.Event) -> None:
         pending = deque(self._delivery.handle(event, time.monotonic()))
@@ -133,6 +141,10 @@ class Sink:
             if isinstance(action, replies.Send):
                 outcome = self._clients.send(action.client, action.reply)
                 pending.extend(self._delivery.handle(outcome, time.monotonic()))
+                continue
+            if isinstance(action, replies.Waits):
+                news = Waiting(action.client, int(action.request_id), action.is_over)
+                multipart.send(self._events, news.frames())
                 continue
             listens = isinstance(action, replies.Stalled)
             logger.debug(
@@ -165,6 +177,12 @@ def endings(messages: Sequence[Message]) -> Iterator[Union[Done, Broken]]:
             yield message
     if done:
         yield Done(tuple(done))
+
+
+def post(client: bytes, frames: List[Any], asks_again: bool) -> replies.Post:
+    """A reply to deliver; see replies.Reply."""
+    size = delivery.REPLY_BYTES + sum(map(len, frames))
+    return replies.Post(client, replies.Reply(frames[-1], frames, size, asks_again=asks_again))
 
 
 def reply_frames(outcome: Outcome) -> List[Any]:

@@ -31,6 +31,7 @@ from bert_serving.server.intake import Chunk, InvalidText
 from bert_serving.server.link import Link
 from bert_serving.server.logs import Complaints, log_bug
 from bert_serving.server.messages import (
+    Announced,
     BatchMessage,
     Broken,
     Done,
@@ -40,6 +41,7 @@ from bert_serving.server.messages import (
     Ready,
     RequestFailed,
     RowLost,
+    Waiting,
     decode,
 )
 from bert_serving.server.open_requests import OpenRequests, Refusal
@@ -174,7 +176,7 @@ class Ventilator:
         elif command["command"] == "lost":
             for client, request_id in command["requests"]:
                 name = (client.encode("latin-1"), request_id)
-                self._fail(None, name, ErrorKind.INTERNAL, LOST)
+                self._fail(None, name, False, ErrorKind.INTERNAL, LOST)
         elif command["command"] == "load":
             self._load(ServiceSpec.from_json(command["spec"]))
         elif command["command"] == "unload":
@@ -237,7 +239,7 @@ class Ventilator:
             handle = self._reception.accepted
             self._schedule(work.Rejected(handle, ErrorKind.INTERNAL, message))
         elif request is not None:
-            self._fail(None, request.name, ErrorKind.INTERNAL, message)
+            self._fail(None, request.name, asks_again(request), ErrorKind.INTERNAL, message)
 
     def _refuse(self, error: MalformedMessage, frame: zmq.Frame) -> None:
         self._statistics.count_error("malformed")
@@ -249,18 +251,19 @@ class Ventilator:
             return
         if self._authority.may_use(error.identity, frame):
             name = (error.identity, error.request_id)
-            self._fail(None, name, ErrorKind.BAD_REQUEST, str(error))
+            self._fail(None, name, False, ErrorKind.BAD_REQUEST, str(error))
 
     def _fail(
         self,
         handle: Optional[int],
         name: Tuple[bytes, int],
+        asks_again: bool,
         kind: str,
         message: str,
         retry_after: Optional[float] = None,
     ) -> None:
         self._statistics.count_error(kind)
-        failure = RequestFailed(handle, *name, kind, message, retry_after)
+        failure = RequestFailed(handle, *name, kind, message, retry_after, asks_again)
         multipart.send(self._sink, failure.frames())
 
     def _take(self, request: Request, frame: zmq.Frame) -> None:
@@ -270,7 +273,8 @@ class Ventilator:
         try:
             accepted = self._reception.take(request, time.monotonic())
         except Refusal as error:
-            self._fail(None, request.name, error.kind, str(error), error.retry_after)
+            why = (error.kind, str(error), error.retry_after)
+            self._fail(None, request.name, asks_again(request), *why)
             return
         if accepted is None:
             return
@@ -284,6 +288,9 @@ class Ventilator:
         chunk = generation.intake.start(accepted)
         if chunk is not None:
             self._add_chunk(chunk, generation)
+        elif not asks_again(request):
+            announced = Announced(accepted.handle, *request.name)
+            multipart.send(self._sink, announced.frames())
 
     def _command(self, request: Request, frame: zmq.Frame) -> None:
         if request.payload in ORDERS:
@@ -352,6 +359,8 @@ class Ventilator:
             elif isinstance(message, Broken):
                 failed = (message.batch_id, message.message, message.out_of_memory)
                 self._schedule(work.WorkFailed(message.worker.encode("ascii"), *failed))
+            elif isinstance(message, Waiting):
+                self._open.note_waiting(message.client, message.request_id, message.is_over)
             else:
                 assert isinstance(message, Gone)
                 self._note_gone(message)
@@ -361,7 +370,9 @@ class Ventilator:
         if message.listens:
             for handle in self._open.of_client(message.client):
                 self._schedule(work.Rejected(handle, ErrorKind.OVERLOADED, UNREAD))
-        elif not self._reception.is_back(message.client, time.monotonic()):
+            return
+        self._open.forget_waiting(message.client)
+        if not self._reception.is_back(message.client, time.monotonic()):
             self._schedule(work.ClientGone(message.client))
 
     def _schedule(self, event: work.Event, generation: Optional[Generation] = None) -> None:
@@ -386,8 +397,9 @@ class Ventilator:
                 continue
             accepted = self._open.pop(action.handle)
             if isinstance(action, work.Failed):
-                name = accepted.request.name
-                self._fail(action.handle, name, action.kind, action.message)
+                request = accepted.request
+                why = (action.kind, action.message)
+                self._fail(action.handle, request.name, asks_again(request), *why)
             elif isinstance(action, work.Completed):
                 self._open.note_completed(accepted, time.monotonic())
             elif isinstance(action, work.Forgotten):
@@ -422,3 +434,8 @@ class Ventilator:
             now = time.monotonic()
             return [one for actions in self._generations.handle(lost, now) for one in actions]
         return []
+
+
+def asks_again(request: Request) -> bool:
+    """Whether its client does, if request or reply are lost."""
+    return request.options is not None

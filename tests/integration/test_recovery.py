@@ -10,6 +10,7 @@ from typing import Any, Callable, List
 import httpx
 import numpy as np
 import pytest
+import zmq
 from support import (
     PATIENCE,
     RawClient,
@@ -148,6 +149,50 @@ def test_a_client_of_protocol_1_gets_an_error_rather_than_silence(name: str) -> 
         )
         (lost,) = children_of(os.getpid(), name)
         lost.kill()
+        reply = decode_reply(old.receive(LONG))
+        assert isinstance(reply, ErrorReply)
+        assert (reply.request_id, reply.kind) == (7, "internal")
+        assert "send it again" in reply.message
+
+
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_a_request_of_protocol_1_that_is_being_tokenized(name: str) -> None:
+    with running("-engine", "echo") as server, RawClient(server) as old, client_of(
+        server, timeout=LONG * 1000
+    ) as client:
+        (worker,) = children_of(os.getpid(), "worker-0")
+        worker.send_signal(signal.SIGSTOP)
+        texts = ["a b"] * 200_000
+        old.send(*encode_request(Request(old.identity, encode_texts(texts), 7, len(texts)))[:4])
+        wait_for(
+            lambda: client.server_status["statistic"]["num_open_request"] == 1,
+            "the request to be accepted",
+        )
+        (lost,) = children_of(os.getpid(), name)
+        lost.kill()
+        reply = decode_reply(old.receive(LONG))
+        assert isinstance(reply, ErrorReply)
+        assert (reply.request_id, reply.kind) == (7, "internal")
+
+
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_a_reply_of_protocol_1_that_waits_for_its_client(name: str) -> None:
+    late = b"late"
+    with running("-engine", "echo") as server, RawClient(server) as old, client_of(
+        server, timeout=LONG * 1000
+    ) as client:
+
+        def is_computed() -> bool:
+            work = client.server_status["statistic"]
+            return bool(work["num_data_request"] == 1 and work["num_open_request"] == 0)
+
+        old.send(*encode_request(Request(late, encode_texts(["hello"]), 7, 1))[:4])
+        wait_for(is_computed, "the reply")
+        (lost,) = children_of(os.getpid(), name)
+        lost.kill()
+        wait_for(lambda: not lost.is_running(), "the lost process's end")
+        wait_until_whole(server)
+        old.receiver.setsockopt(zmq.SUBSCRIBE, late)
         reply = decode_reply(old.receive(LONG))
         assert isinstance(reply, ErrorReply)
         assert (reply.request_id, reply.kind) == (7, "internal")

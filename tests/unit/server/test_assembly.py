@@ -12,6 +12,7 @@ from bert_serving.client.protocol import ErrorKind
 from bert_serving.server import assembly
 from bert_serving.server.assembly import Assembly, Complete
 from bert_serving.server.messages import (
+    Announced,
     Dropped,
     Part,
     Registered,
@@ -193,6 +194,22 @@ def test_errors_of_requests_that_were_never_accepted_are_all_passed_on() -> None
     assert target.handle(failed(None), NOW) == [failed(None)]
     assert target.handle(failed(None), NOW) == [failed(None)]
     assert target.ended_requests == 0
+
+
+def test_which_requests_would_be_lost_in_silence() -> None:
+    """Those of protocol 1, from their announcement to their end, whatever comes first."""
+    target = Assembly()
+    for handle in (1, 2, 3):
+        target.handle(part([(handle, 0)]), NOW)
+        assert target.handle(Announced(handle, b"client", 10 + handle), NOW) == []
+    assert target.of_protocol_1() == [("client", 11), ("client", 12), ("client", 13)]
+    target.handle(Registered(1, b"client", 11, 2, 25), NOW)
+    target.handle(failed(2), NOW)
+    assert target.of_protocol_1() == [("client", 11), ("client", 13)]
+    (outcome,) = target.handle(part([(1, 1)]), NOW)
+    assert not outcome.asks_again
+    target.handle(Dropped(3), NOW)
+    assert target.of_protocol_1() == []
 
 
 def test_a_dropped_request_gives_no_reply() -> None:

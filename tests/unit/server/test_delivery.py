@@ -31,6 +31,7 @@ from bert_serving.server.replies import (
     Subscribed,
     Tick,
     Unsubscribed,
+    Waits,
 )
 
 ANNA, BEN = b"anna", b"ben"
@@ -49,16 +50,22 @@ class Publisher:
         self.sent: List[Tuple[bytes, Any]] = []
         self.gone: List[Tuple[bytes, int]] = []
         self.stalled: List[Tuple[bytes, int]] = []
+        self.waits: List[Tuple[bytes, bytes]] = []  # what is told of those that don't ask again
 
     def handle(self, event: Event) -> None:
         self._follow(self.delivery.handle(event, self.now))
         self.delivery.validate()
+        assert sorted(self.waits) == sorted(self.delivery.of_protocol_1())
 
     def _follow(self, pending: List[Action]) -> None:
         while pending:
             action = pending.pop(0)
-            if isinstance(action, GoneAway):
+            if isinstance(action, Waits):
+                change = self.waits.remove if action.is_over else self.waits.append
+                change((action.client, action.request_id))
+            elif isinstance(action, GoneAway):
                 self.gone.append((action.client, action.lost))
+                self.waits = [one for one in self.waits if one[0] != action.client]
             elif isinstance(action, Stalled):
                 self.stalled.append((action.client, action.lost))
             elif self.full.get(action.client):
@@ -79,10 +86,18 @@ class Publisher:
                 self._follow([action])
         self.full[client] = was_full
 
-    def post(self, client: bytes, *replies: int, size: int = 1000, request: int = 0) -> None:
+    def post(
+        self,
+        client: bytes,
+        *replies: int,
+        size: int = 1000,
+        request: int = 0,
+        asks_again: bool = True,
+    ) -> None:
         """Replies to requests of their own numbers, or to one."""
         for number in replies:
-            self.handle(Post(client, reply(number, size, request or number)))
+            one = reply(number, size, request or number)
+            self.handle(Post(client, one._replace(asks_again=asks_again)))
 
     def tick(self, seconds: float = 0.0) -> None:
         self.now += seconds
@@ -259,6 +274,27 @@ def test_a_send_is_for_one_reply_at_a_time() -> None:
     assert delivery.handle(Sent(ANNA), 0.0) == []
 
 
+def test_others_know_what_waits_for_clients_that_do_not_ask_again(publisher: Publisher) -> None:
+    publisher.handle(Subscribed(ANNA))
+    publisher.post(ANNA, 1, asks_again=False)
+    assert publisher.waits == [], "it was sent at once"
+    blocked(publisher)
+    publisher.post(ANNA, 2)
+    publisher.post(ANNA, 3, 4, asks_again=False)
+    publisher.tick()
+    assert publisher.waits == [(ANNA, b"3"), (ANNA, b"4")]
+    publisher.take_one(ANNA)
+    publisher.take_one(ANNA)
+    assert publisher.received(ANNA) == [1, 2, 3]
+    assert publisher.waits == [(ANNA, b"4")]
+    publisher.tick(READ_WITHIN)
+    assert publisher.stalled == [(ANNA, 1)]
+    assert publisher.waits == [(ANNA, b"4")], "its excuse waits"
+    unblock(publisher)
+    assert publisher.received(ANNA) == [1, 2, 3, -4]
+    assert publisher.waits == []
+
+
 # --------------------------------------------------------------------------------- bounds
 
 
@@ -405,11 +441,11 @@ class Interleavings(RuleBasedStateMachine):
         self.listeners: Dict[bytes, int] = {ANNA: 0, BEN: 0}
         self.count = 0
 
-    @rule(client=CLIENTS, size=st.integers(1, LARGEST))
-    def post(self, client: bytes, size: int) -> None:
+    @rule(client=CLIENTS, size=st.integers(1, LARGEST), asks_again=st.booleans())
+    def post(self, client: bytes, size: int, asks_again: bool) -> None:
         self.count += 1
         self.posted[client].append(self.count)
-        self.publisher.post(client, self.count, size=size)
+        self.publisher.post(client, self.count, size=size, asks_again=asks_again)
 
     @rule(client=CLIENTS)
     def subscribe(self, client: bytes) -> None:

@@ -48,6 +48,23 @@ def refused(requests: OpenRequests, size: Size, rate: float = 1.0, client: bytes
     return caught.value
 
 
+def test_what_would_be_lost_in_silence() -> None:
+    """Of clients that don't ask again: open requests, and replies that wait for them."""
+    requests = make()
+    add(requests, 1, Size(1, 0), request_id=7)
+    requests.note_waiting(YOU, 2, is_over=False)
+    requests.note_waiting(YOU, 3, is_over=False)
+    requests.note_waiting(ME, 7, is_over=False)  # it is as good as answered, and counts once
+    assert requests.of_protocol_1() == [("me", 7), ("you", 2), ("you", 3)]
+    requests.note_waiting(YOU, 2, is_over=True)
+    requests.note_waiting(ME, 7, is_over=True)
+    assert requests.of_protocol_1() == [("me", 7), ("you", 3)]
+    requests.pop(1)
+    requests.forget_waiting(YOU)
+    requests.forget_waiting(YOU)
+    assert requests.of_protocol_1() == []
+
+
 def test_requests_are_found_until_they_end() -> None:
     requests = make()
     first = add(requests, 1, Size(1, 0), request_id=7)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bert_serving.server.messages import (
+    Announced,
     BatchMessage,
     Broken,
     Done,
@@ -18,6 +19,7 @@ from bert_serving.server.messages import (
     Registered,
     RequestFailed,
     RowLost,
+    Waiting,
     decode,
 )
 from bert_serving.server.pooling import Pooling
@@ -41,7 +43,9 @@ def over_the_wire(message: Any) -> Any:
         Registered(2**40, CLIENT, 10**20 - 1, 5, 25),
         Registered(1, CLIENT, 0, 1, 25, b'[["[CLS]", "\\u00fc", "[SEP]"]]'),
         RequestFailed(3, CLIENT, 2**64 - 1, "deadline", "zu spät"),
-        RequestFailed(None, CLIENT, 4, "bad_request", ""),
+        RequestFailed(None, CLIENT, 4, "bad_request", "", 1.5, True),
+        Announced(2**40, CLIENT, 2**64),
+        Waiting(CLIENT, 2**64, True),
         Dropped(12),
         Info(CLIENT, 9, b'{"port": 5555}'),
         Gone(CLIENT),

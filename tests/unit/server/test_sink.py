@@ -15,6 +15,7 @@ from bert_serving.client.reply_frames import decode_reply
 from bert_serving.server import delivery, publishing
 from bert_serving.server.assembly import Complete
 from bert_serving.server.messages import (
+    Announced,
     Broken,
     Done,
     Dropped,
@@ -24,6 +25,7 @@ from bert_serving.server.messages import (
     Registered,
     ReplyPlan,
     RequestFailed,
+    Waiting,
     decode,
 )
 from bert_serving.server.sink import Sink, endings, reply_frames
@@ -343,5 +345,28 @@ def test_whose_requests_would_be_lost_in_silence(bench: Bench, link: FakeLink) -
             part(4, [0]),
         )
         assert number_of(client) == 14
+        bench.send(Announced(5, b"me", 15), Info(b"me", 16, b"{}"))
+        assert number_of(client) == 16
         link.tell("abandon")
-        assert link.heard() == {"event": "abandoned", "requests": [("me", 11)]}
+        assert link.heard() == {"event": "abandoned", "requests": [("me", 11), ("me", 15)]}
+
+
+def test_whose_replies_wait_is_told(bench: Bench, link: FakeLink) -> None:
+    """Those of protocol 1, results and errors."""
+    with bench.running():
+        bench.send(
+            Registered(1, b"me", 11, 1, 25),
+            part(1, [0]),
+            Registered(2, b"me", 12, 1, 25, plan=ReplyPlan(False, False, 1, 0.0, 0.0)),
+            part(2, [0]),
+            RequestFailed(None, b"me", 13, "bad_request", "no texts", asks_again=True),
+            RequestFailed(None, b"me", 14, "bad_request", "no texts"),
+        )
+        for number in (11, 14):
+            assert decode(receive(bench.events)) == Waiting(b"me", number, is_over=False)
+        link.tell("abandon")
+        assert sorted(link.heard()["requests"]) == [("me", 11), ("me", 14)]
+        client = bench.connect(b"me")
+        assert [number_of(client) for _ in range(4)] == [11, 12, 13, 14]
+        for number in (11, 14):
+            assert decode(receive(bench.events)) == Waiting(b"me", number, is_over=True)

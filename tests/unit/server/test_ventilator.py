@@ -21,6 +21,7 @@ from bert_serving.server import ventilator as module
 from bert_serving.server.engines.echo import vocabulary
 from bert_serving.server.intake import CHUNK_ROWS
 from bert_serving.server.messages import (
+    Announced,
     BatchMessage,
     Broken,
     Done,
@@ -31,6 +32,7 @@ from bert_serving.server.messages import (
     Registered,
     RequestFailed,
     RowLost,
+    Waiting,
     decode,
 )
 from bert_serving.server.pooling import Pooling
@@ -126,8 +128,12 @@ class Bench:
         assert (info.client, info.request_id) == (b"me", 99)
         return json.loads(info.info.decode("utf-8"))["statistic"]
 
+    def from_sink(self, *messages: Any) -> None:
+        for message in messages:
+            self._events.send_multipart(message.frames())
+
     def gone(self, client: bytes, lost: int = 0, listens: bool = False) -> None:
-        self._events.send_multipart(Gone(client, lost, listens).frames())
+        self.from_sink(Gone(client, lost, listens))
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -226,7 +232,8 @@ def test_a_large_request_is_computed_in_batches_and_registered_when_all_is_read(
             batch = worker.batch()
             seen += batch.indices.tolist()
             worker.done(batch)
-        registered = bench.for_sink()
+        announced, registered = bench.for_sink(), bench.for_sink()
+    assert announced == Announced(1, b"me", 1), "it would be lost in silence until it is registered"
     assert (registered.handle, registered.rows) == (1, count)
     assert sorted(seen) == list(range(count))
 
@@ -269,7 +276,8 @@ def test_a_bug_in_tokenizing_ends_its_request_only(
         with monkeypatch.context() as patch:
             patch.setattr(Tokenizer, "encode", fail)
             bench.request(["a"] * count)
-            failed = failure(bench.for_sink())
+            first = bench.for_sink()
+            failed = failure(bench.for_sink() if isinstance(first, Announced) else first)
             # A request's later chunks may fail after it has ended; they are nobody's.
             assert bench.status()["num_error"] == {"internal": 1}
         bench.request(["b"], request_id=2)
@@ -338,6 +346,7 @@ def test_a_reply_that_is_too_large_is_refused_with_the_way_out(hub: Hub, link: F
 def test_what_a_request_takes_is_told_and_given_back(bench: Bench) -> None:
     with bench.running():
         bench.request(["some text"] * 100)
+        assert isinstance(bench.for_sink(), Announced)
         assert isinstance(bench.for_sink(), Registered)
         status = bench.status()
         assert status["num_open_reply_byte"] == 100 * 768 * 4
@@ -621,6 +630,7 @@ def test_too_little_memory_is_told_and_shown(bench: Bench, log: Any) -> None:
         halves = [worker.batch()]
         worker.done(halves[0])
         halves.append(worker.batch())
+        assert isinstance(bench.for_sink(), Announced)
         assert isinstance(bench.for_sink(), Registered)
         assert bench.status()["token_budget"] <= whole
     assert [len(half.lengths) for half in halves] == [
@@ -855,6 +865,23 @@ def test_whose_requests_would_be_lost_in_silence(bench: Bench, link: FakeLink) -
         assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
         link.tell("abandon")
         assert link.heard() == {"event": "abandoned", "requests": [("one", 1)]}
+
+
+def test_whose_replies_would_be_lost_with_the_sink(bench: Bench, link: FakeLink) -> None:
+    with bench.running():
+        bench.from_sink(Waiting(b"one", 8, is_over=False), Waiting(b"one", 9, is_over=False))
+        bench.from_sink(Waiting(b"two", 3, is_over=False), Waiting(b"one", 8, is_over=True))
+        bench.from_sink(Gone(b"two", lost=1))
+        while bench.status()["num_expired_reply"] == 0:
+            pass  # the sink's word takes another way than the question
+        link.tell("abandon")
+        assert link.heard() == {"event": "abandoned", "requests": [("one", 9)]}
+
+
+def test_whoever_asks_again_by_itself_is_not_announced(bench: Bench) -> None:
+    with bench.running():
+        bench.request(["a"] * (CHUNK_ROWS + 1), tokens=True)
+        assert isinstance(bench.for_sink(), Registered)
 
 
 def test_those_of_before_are_answered(bench: Bench, link: FakeLink) -> None:
