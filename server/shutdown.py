@@ -7,6 +7,8 @@
 3. the sink sends the last reply;
 4. HTTP, if it wasn't through, passes on the errors that it got in the second step.
 
+If ventilator or sink are lost meanwhile, they are started again, and the order begins anew.
+
 Pure: ``now`` is in seconds on any steady clock. The supervisor does what is decided here, and then
 ends the processes.
 """
@@ -54,6 +56,11 @@ class Shutdown:
             self._drain_ventilator(now)
 
     @property
+    def has_http(self) -> bool:
+        """Whether HTTP has requests that aren't answered, or may have."""
+        return self._has_http
+
+    @property
     def is_over(self) -> bool:
         """Whether the processes can be ended."""
         return self._step is _Step.OVER
@@ -78,13 +85,9 @@ class Shutdown:
         elif name == "flushed" and self._step is _Step.SINK:
             self._finish_http(now)
 
-    def lost(self, role: str, now: float) -> None:
-        """A process that isn't replaced any more has died."""
-        if role == "http":
-            self.reported({"event": "http_drained"}, now)
-        elif not self.is_over:
-            self.remarks.append("the %s died while requests were to be finished" % role)
-            self._step = _Step.OVER
+    def lost_http(self, now: float) -> None:
+        """The HTTP process, which isn't replaced any more, has died."""
+        self.reported({"event": "http_drained"}, now)
 
     def look(self, now: float) -> None:
         """Time has passed."""

@@ -67,6 +67,8 @@ class Sink:
             self._gate = Gate(context, spec.security.curve)
         self._clients = Publisher(context, spec.host, spec.port_out, most, self._gate)
         self._flush_after: Optional[int] = None
+        #: Until then clients of a sink that was lost may come back to this one.
+        self._clients_come_until = time.monotonic() + delivery.COME_BACK_WITHIN
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -159,7 +161,10 @@ class Sink:
         """When the last reply of a drained server has left, say so, once."""
         if self._flush_after is None or self._assembly.ended_requests < self._flush_after:
             return
-        if self._delivery.waiting_for_listeners == 0:
+        waiting = self._delivery.waiting_for_listeners
+        if time.monotonic() < self._clients_come_until:
+            waiting = self._delivery.waiting_replies
+        if waiting == 0:
             self._link.report("flushed")
             self._flush_after = None
 

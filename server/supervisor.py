@@ -58,6 +58,8 @@ class Supervisor:
         self._reload: Optional[Reload] = None
         self._reload_again = False
         self._shutdown: Optional[Shutdown] = None
+        self._drain_until: Optional[float] = None
+        self._http_is_through = False
         self._was_ready = False
         self._is_up = False
         # Made here rather than in run(), for stop() may come before the thread has begun.
@@ -102,9 +104,8 @@ class Supervisor:
 
     def _fill_all(self) -> None:
         """Start all processes that are due."""
-        if self._shutdown is None:
-            self._fill(self._team.spec, self._pipeline + self._front)
-        self._fill(self._team.spec, self._team.slots)
+        front = [] if self._stops_asked else self._front
+        self._fill(self._team.spec, self._pipeline + front + self._team.slots)
         if self._reload is not None and self._reload.is_switched:
             self._fill(self._reload.old.spec, self._reload.old.slots)
 
@@ -129,10 +130,11 @@ class Supervisor:
         for child, event in events:
             self._hear(child, event)
         self._watch()
-        if not self._is_up and self._is_complete():
-            self._come_up(on_ready)
-        if self._stops_asked and self._is_up and self._shutdown is None:
-            self._begin_shutdown()
+        if self._shutdown is None:
+            if not self._is_up and self._is_complete():
+                self._come_up(on_ready)
+            if self._stops_asked and self._was_ready and self._has_pipeline():
+                self._begin_shutdown()
         if self._shutdown is not None:
             self._go_on_with_shutdown(self._shutdown)
 
@@ -150,6 +152,8 @@ class Supervisor:
             self._begin_reload()
         elif name == "hung":
             self._kill_worker(event["worker"], event["reason"])
+        elif name == "http_drained":
+            self._http_is_through = True
         if self._shutdown is not None:
             self._shutdown.reported(event, time.monotonic())
         if self._recovery is not None:
@@ -194,10 +198,14 @@ class Supervisor:
 
     def _is_complete(self) -> bool:
         """Whether requests can be answered; for the first time, all processes are waited for."""
-        ready = [child.role for child in self._processes.of() if child.is_ready]
         if not self._was_ready:
-            return len(ready) == len(self._processes.of())
-        return "sink" in ready and "ventilator" in ready and "worker" in ready
+            return all(child.is_ready for child in self._processes.of())
+        return self._has_pipeline() and any(one.is_ready for one in self._processes.of("worker"))
+
+    def _has_pipeline(self) -> bool:
+        """Whether there are a ventilator and a sink, so that requests get at least an error."""
+        ready = [child.role for child in self._processes.of("ventilator", "sink") if child.is_ready]
+        return len(ready) == len(self._pipeline)
 
     def _come_up(self, on_ready: Callable[[], None]) -> None:
         self._is_up = True
@@ -223,14 +231,16 @@ class Supervisor:
                 self._raise_last_word(child)
                 raise StartupError(child.end + " while it started")
             self._processes.remove(child)
-            if self._shutdown is not None and child.role not in ("worker", "preparation"):
-                self._shutdown.lost(child.role, now)
+            if self._stops_asked and child.role == "http":
+                self._http_is_through = True
+                if self._shutdown is not None:
+                    self._shutdown.lost_http(now)
             elif self._reload is not None and self._reload.lost(child):
                 continue
             elif child.slot is not None and child.slot not in self._pipeline:
                 self._lose(child, now)
         lost = [child for child in exited if child.slot in self._pipeline]
-        if lost and self._shutdown is None:
+        if lost:
             self._recover(lost, now)
         if self._recovery is not None and self._recovery.is_due(now):
             self._restart(self._recovery, now)
@@ -275,6 +285,9 @@ class Supervisor:
         logger.error("%s; ventilator, sink and workers are started again", reason)
         earlier = [] if self._recovery is None else self._recovery.lost_requests
         self._is_up = False
+        if self._shutdown is not None:
+            self._http_is_through = not self._shutdown.has_http
+            self._shutdown = None  # until there is a pipeline that can finish what it has
         self._processes.tell("http", "pause")
         if self._reload is not None:
             self._reload_again = self._reload_again or self._reload.is_pending
@@ -315,7 +328,7 @@ class Supervisor:
     # ------------------------------------------------------------------------------- stopping
 
     def _is_over(self) -> bool:
-        if self._stops_asked > 1 or (self._stops_asked and not self._is_up):
+        if self._stops_asked > 1 or (self._stops_asked and not self._was_ready):
             return True
         return self._shutdown is not None and self._shutdown.is_over
 
@@ -324,9 +337,13 @@ class Supervisor:
         if self._reload is not None and self._reload.is_pending:
             self._reload.give_up("the service stops")
             self._note_reload()
+        now = time.monotonic()
+        if self._drain_until is None:
+            self._drain_until = now + self._team.spec.drain_timeout
         has_http = any(child.is_ready for child in self._processes.of("http"))
-        timeout = self._team.spec.drain_timeout
-        self._shutdown = Shutdown(timeout, has_http, time.monotonic())
+        self._shutdown = Shutdown(
+            max(0.0, self._drain_until - now), has_http and not self._http_is_through, now
+        )
 
     def _go_on_with_shutdown(self, shutdown: Shutdown) -> None:
         shutdown.look(time.monotonic())

@@ -124,6 +124,25 @@ def test_what_has_no_time_left_is_answered_with_an_error(tmp_path: Any) -> None:
     assert one.answers["http"].status_code == 503
 
 
+@pytest.mark.parametrize("name", ["sink", "ventilator"])
+def test_a_stop_while_the_pipeline_is_started_again(name: str, tmp_path: Any) -> None:
+    """HTTP finishes what it has, which goes to the new pipeline."""
+    with held(tmp_path) as one:
+        (lost,) = children_of(one.service.process.pid, name)
+        lost.kill()
+        one.stop()
+        one.finish()
+    reply = one.answers["protocol 1"]
+    assert isinstance(reply, ErrorReply)
+    assert "send it again" in reply.message
+    asked_again = one.answers["protocol 2"]
+    if not isinstance(asked_again, ShuttingDown):
+        np.testing.assert_array_equal(asked_again, one.expected)
+    assert one.answers["http"].status_code == 200
+    result = one.answers["http"].json()["result"]
+    np.testing.assert_array_equal(np.array(result, np.float32), one.expected)
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Any) -> None:
     """Long before the time for what was accepted is over."""
     with held(tmp_path, "-drain_timeout", str(100 * PATIENCE)) as one:

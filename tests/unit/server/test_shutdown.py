@@ -74,18 +74,10 @@ def test_replies_that_nobody_fetches() -> None:
 def test_a_dead_http_process_is_not_waited_for() -> None:
     shutdown = Shutdown(TIMEOUT, True, 0.0)
     told(shutdown)
-    shutdown.lost("http", 1.0)
+    assert shutdown.has_http
+    shutdown.lost_http(1.0)
+    assert not shutdown.has_http
     assert told(shutdown) == ["ventilator: drain"]
-
-
-def test_without_ventilator_or_sink_there_is_nothing_to_wait_for() -> None:
-    for role in ("ventilator", "sink"):
-        shutdown = Shutdown(TIMEOUT, True, 0.0)
-        shutdown.lost(role, 1.0)
-        assert shutdown.is_over
-        assert shutdown.remarks == ["the %s died while requests were to be finished" % role]
-        shutdown.lost(role, 1.0)
-        assert len(shutdown.remarks) == 1
 
 
 EVENTS = st.one_of(
@@ -103,7 +95,7 @@ def test_orders_keep_their_order(has_http: bool, events: List[Any]) -> None:
         if event == "look":
             shutdown.look(now)
         elif event == "lose http":
-            shutdown.lost("http", now)
+            shutdown.lost_http(now)
         else:
             report(shutdown, event, now, accepted=1)
         seen += told(shutdown)

@@ -298,6 +298,31 @@ def test_a_second_stop_ends_the_wait(running: Running) -> None:
     assert running.supervisor._is_over()
 
 
+def test_a_stop_waits_for_a_pipeline_that_is_started_again(
+    running: Running, spawner: Spawner, log: Any
+) -> None:
+    """So that the requests that were lost get their error. Workers aren't needed for that."""
+    running.make_ready()
+    running.process("sink.0").status = -9
+    running.step()
+    running.supervisor.stop()
+    running.step()
+    assert not running.supervisor._is_over()
+    running.report("ventilator.0", "abandoned", requests=[["me", 7]])
+    running.step_until(lambda: "ventilator.1" in spawner.started)
+    running.make_ready("ventilator.1", "sink.1")
+    assert running.told("ventilator.1") == {"command": "lost", "requests": [["me", 7]]}
+    running.step()
+    assert running.told("ventilator.1")["command"] == "drain"
+    running.make_ready("worker-0.1")
+    running.step()
+    assert "answered again" not in log.text
+    assert not running.supervisor._is_over()
+    running.supervisor.stop()
+    running.step()
+    assert running.supervisor._is_over()
+
+
 def test_workers_are_replaced_while_requests_are_finished(
     with_http: Running, spawner: Spawner
 ) -> None:
@@ -313,17 +338,36 @@ def test_workers_are_replaced_while_requests_are_finished(
     assert "http.1" not in spawner.started
 
 
-def test_a_pipeline_that_is_lost_meanwhile_is_not_started_again(
-    running: Running, spawner: Spawner, log: Any
+def test_a_pipeline_that_is_lost_meanwhile_is_started_again(
+    with_http: Running, spawner: Spawner
 ) -> None:
-    running.make_ready()
-    running.supervisor.stop()
-    running.step()
-    running.process("sink.0").status = -9
-    running.step()
-    assert running.supervisor._is_over()
-    assert "warning: the sink died while requests were to be finished" in log.text
-    assert spawner.started == ALL
+    """HTTP, which is through by then, isn't asked twice; and the time goes on."""
+    with_http.make_ready()
+    with_http.supervisor.stop()
+    with_http.step()
+    assert with_http.told("http.0") == {"command": "drain"}
+    with_http.report("http.0", "http_drained")
+    with_http.step_until(lambda: with_http.link("ventilator.0").poll(0))
+    first = with_http.told("ventilator.0")
+    with_http.process("sink.0").status = -9
+    with_http.step()
+    assert with_http.told("ventilator.0") == {"command": "abandon"}
+    with_http.report("ventilator.0", "abandoned", requests=[["me", 7]])
+    with_http.step_until(lambda: "ventilator.1" in spawner.started)
+    assert "http.1" not in spawner.started
+    with_http.make_ready("ventilator.1", "sink.1")
+    assert with_http.told("ventilator.1") == {"command": "lost", "requests": [["me", 7]]}
+    with_http.step()
+    again = with_http.told("ventilator.1")
+    assert again["command"] == "drain"
+    assert again["timeout"] < first["timeout"]
+    assert with_http.told("http.0") == {"command": "pause"}
+    assert not with_http.link("http.0").poll(0)
+    with_http.report("ventilator.1", "drained", accepted=0)
+    with_http.step_until(lambda: with_http.link("sink.1").poll(0))
+    assert with_http.told("sink.1")["command"] == "flush"
+    with_http.report("sink.1", "flushed")
+    with_http.step_until(with_http.supervisor._is_over)
 
 
 def test_processes_end_in_the_direction_of_a_request(
