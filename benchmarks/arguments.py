@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Any, Optional
 
-from bert_serving.benchmarks.wire import Target
-from bert_serving.benchmarks.workloads import parse_lengths
+from bert_serving.benchmarks.flags import address, number, size, workload
 from bert_serving.graph_opt.flags import add_flag, positive
 from bert_serving.server.arguments import get_args_parser
-from bert_serving.server.flags import count, port
+from bert_serving.server.flags import count
 
 __all__ = ["EXPERIMENTS", "PRESETS", "get_benchmark_parser"]
 
@@ -24,8 +22,6 @@ EXPERIMENTS = {
 }
 #: Loads that others published figures of: flags that hold unless they are named.
 PRESETS = {"article": {"max_seq_len": 30, "workload": "uniform:6-30", "client_batch_size": 1}}
-
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def get_benchmark_parser() -> argparse.ArgumentParser:
@@ -46,7 +42,10 @@ def get_benchmark_parser() -> argparse.ArgumentParser:
     )
     _add_load(parser.add_argument_group("load", "with -load: independent users"))
     _add_bare(parser.add_argument_group("engine and memory", "with -engine_only or -memory"))
-    _add_general(parser.add_argument_group("benchmark", "requests, and what becomes of results"))
+    general = parser.add_argument_group("benchmark", "requests, and what becomes of results")
+    _add_target(general)
+    _add_requests(general)
+    _add_output(general)
     return parser
 
 
@@ -194,7 +193,7 @@ def _add_bare(group: Any) -> None:
     )
 
 
-def _add_general(group: Any) -> None:
+def _add_target(group: Any) -> None:
     add_flag(
         group,
         "connect",
@@ -210,6 +209,9 @@ def _add_general(group: Any) -> None:
         metavar="KEY",
         help="that server's public key, or a file with it, if it isn't in that of -keys",
     )
+
+
+def _add_requests(group: Any) -> None:
     add_flag(
         group,
         "workload",
@@ -251,54 +253,14 @@ def _add_general(group: Any) -> None:
         help="seconds after which an answer counts as lost (default: %(default)s)",
     )
     add_flag(group, "seed", type=count, default=0, metavar="N", help="of all that is random (0)")
+
+
+def _add_output(group: Any) -> None:
     group.add_argument(
         "-o", "--output", metavar="DIR", help="write results.json, results.md and plots there"
     )
     add_flag(group, "no_plots", action="store_true", help="draw nothing (needs no matplotlib)")
     add_flag(group, "no_progress", action="store_true", help="show no bars (needs no tqdm)")
-
-
-def number(value: str) -> float:
-    """A positive number."""
-    try:
-        parsed = float(value)
-    except ValueError:
-        parsed = 0.0
-    if not 0.0 < parsed < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number above 0, but is %r" % value)
-    return parsed
-
-
-def size(value: str) -> int:
-    """Bytes: "6G" is 6 GiB, as are "6GB" and "6GiB"."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", value, re.IGNORECASE)
-    if not found:
-        raise argparse.ArgumentTypeError(
-            "must be a number of bytes with or without K, M, G or T, but is %r" % value
-        )
-    return int(float(found.group(1)) * UNITS[found.group(2).upper()])
-
-
-def address(value: str) -> Target:
-    """HOST:PORT or HOST:PORT:PORT_OUT; an IPv6 address stands in brackets."""
-    found = re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+):(\d+)(?::(\d+))?", value)
-    if not found:
-        raise argparse.ArgumentTypeError(
-            "must be HOST:PORT or HOST:PORT:PORT_OUT, but is %r" % value
-        )
-    first = port(found.group(2))
-    return Target(
-        found.group(1).strip("[]"), first, port(found.group(3) or str(min(first + 1, 65535)))
-    )
-
-
-def workload(value: str) -> str:
-    """See :func:`parse_lengths`."""
-    try:
-        parse_lengths(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return value
 
 
 def chosen(args: argparse.Namespace, name: str, default: Any) -> Any:

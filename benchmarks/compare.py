@@ -18,12 +18,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from bert_serving.benchmarks.arguments import number
 from bert_serving.benchmarks.bystanders import busy_share
 from bert_serving.benchmarks.checks import CHECKS, Measured, named, summarize
 from bert_serving.benchmarks.comparisons import bare, contemporaries, own, predecessor
 from bert_serving.benchmarks.comparisons.setting import Setting
 from bert_serving.benchmarks.errors import BenchmarkError
+from bert_serving.benchmarks.flags import number
 from bert_serving.benchmarks.machine import describe_machine
 from bert_serving.benchmarks.results import markdown, write
 from bert_serving.benchmarks.rivals.environments import RIVALS

@@ -42,7 +42,9 @@ def get_optimize_parser() -> argparse.ArgumentParser:
         help="where to write the optimized graph: a file, with the target savedmodel a directory",
     )
     _add_what(parser.add_argument_group("what to make"))
-    _add_model(parser.add_argument_group("model directories", "which weights, and how to pool"))
+    model = parser.add_argument_group("model directories", "which weights, and how to pool")
+    _add_vectors(model)
+    _add_weights(model)
     _add_tensors(parser.add_argument_group("TensorFlow graphs", "what to keep of them"))
     _add_report(parser.add_argument_group("check and report"))
     return parser
@@ -72,7 +74,7 @@ def _add_what(group: Any) -> None:
     )
 
 
-def _add_model(group: Any) -> None:
+def _add_vectors(group: Any) -> None:
     add_flag(
         group,
         "pooling_strategy",
@@ -110,6 +112,9 @@ def _add_model(group: Any) -> None:
         action="store_true",
         help="run the model without its position embeddings",
     )
+
+
+def _add_weights(group: Any) -> None:
     add_flag(
         group, "ckpt_name", metavar="NAME", help="checkpoint's name (default: bert_model.ckpt)"
     )

@@ -75,57 +75,69 @@ class Signature:
     types: Optional[str] = None
 
 
+# By operation. Families of operations that are alike are below.
+_OWN = {
+    "AddN": Signature(("T",), repeats=True),
+    "ArgMax": Signature(("T", "Tidx"), ("output_type",)),
+    "ArgMin": Signature(("T", "Tidx"), ("output_type",)),
+    "Assert": Signature((BOOL,), (), repeated=1, types="T"),
+    "BroadcastTo": Signature(("T", "Tidx")),
+    "Cast": Signature(("SrcT",), ("DstT",)),
+    "Concat": Signature((SHORT, "T"), repeats=True, repeated=1),
+    "ConcatV2": Signature(("T", "Tidx"), repeats=True),
+    "Cumsum": Signature(("T", "Tidx")),
+    "DynamicQuantMatMul": Signature((FLOAT, INT8, FLOAT), (FLOAT,)),  # ours: quantization.py
+    "Einsum": Signature(("T",), repeats=True),
+    "ExpandDims": Signature(("T", "Tdim")),
+    "Fill": Signature(("index_type", "T")),
+    "Gather": Signature(("Tparams", "Tindices"), ("Tparams",)),
+    "GatherNd": Signature(("Tparams", "Tindices"), ("Tparams",)),
+    "GatherV2": Signature(("Tparams", "Tindices", "Taxis"), ("Tparams",)),
+    "IdentityN": Signature((), types="T"),
+    "LogicalNot": Signature((BOOL,), (BOOL,)),
+    "Merge": Signature(("T",), ("T", SHORT), repeats=True),
+    "NoOp": Signature((), ()),
+    "OneHot": Signature(("TI", SHORT, "T", "T")),
+    "Pack": Signature(("T",), repeats=True),
+    "Pad": Signature(("T", "Tpaddings")),
+    "PadV2": Signature(("T", "Tpaddings", "T")),
+    "PlaceholderWithDefault": Signature(("dtype",), ("dtype",)),
+    "RandomUniform": Signature(("T",), ("dtype",)),
+    "Range": Signature(("Tidx", "Tidx", "Tidx"), ("Tidx",)),
+    "Rank": Signature(("T",), (SHORT,)),
+    "ReadVariableOp": Signature((RESOURCE,), ("dtype",)),
+    "Reshape": Signature(("T", "Tshape")),
+    "ResourceGather": Signature((RESOURCE, "Tindices"), ("dtype",)),
+    "Select": Signature((BOOL, "T", "T")),
+    "SelectV2": Signature((BOOL, "T", "T")),
+    "Shape": Signature(("T",), ("out_type",)),
+    "Size": Signature(("T",), ("out_type",)),
+    "Slice": Signature(("T", "Index", "Index")),
+    "Split": Signature((SHORT, "T"), count="num_split"),
+    "SplitV": Signature(("T", "Tlen", SHORT), count="num_split"),
+    "StatelessRandomUniform": Signature(("T", "Tseed"), ("dtype",)),
+    "StridedSlice": Signature(("T", "Index", "Index", "Index")),
+    "Switch": Signature(("T", BOOL), ("T", "T")),
+    "Tile": Signature(("T", "Tmultiples")),
+    "Transpose": Signature(("T", "Tperm")),
+    "Unpack": Signature(("T",), count="num"),
+    "VarHandleOp": Signature((), (RESOURCE,)),
+}
+_UNARY = (
+    "Abs Ceil CheckNumerics Cos Elu EnsureShape Erf Erfc Exp Floor Inv LeakyRelu Log Log1p"
+    " LogSoftmax Neg OnesLike Reciprocal Relu Relu6 Round Rsqrt Selu Sigmoid Sign Sin Softmax"
+    " Softplus Sqrt Square Squeeze Tanh ZerosLike"
+)
+_BINARY = (
+    "Add AddV2 BatchMatMul BatchMatMulV2 BiasAdd Div DivNoNan FloorDiv FloorMod MatMul Maximum"
+    " Minimum Mul Pow RealDiv SquaredDifference Sub"
+)
+
+
 def _table() -> Dict[str, Signature]:
-    source = Signature((), ("dtype",))
-    table = {
-        "AddN": Signature(("T",), repeats=True),
-        "ArgMax": Signature(("T", "Tidx"), ("output_type",)),
-        "ArgMin": Signature(("T", "Tidx"), ("output_type",)),
-        "Assert": Signature((BOOL,), (), repeated=1, types="T"),
-        "BroadcastTo": Signature(("T", "Tidx")),
-        "Cast": Signature(("SrcT",), ("DstT",)),
-        "Concat": Signature((SHORT, "T"), repeats=True, repeated=1),
-        "ConcatV2": Signature(("T", "Tidx"), repeats=True),
-        "Cumsum": Signature(("T", "Tidx")),
-        "DynamicQuantMatMul": Signature((FLOAT, INT8, FLOAT), (FLOAT,)),  # ours: quantization.py
-        "Einsum": Signature(("T",), repeats=True),
-        "ExpandDims": Signature(("T", "Tdim")),
-        "Fill": Signature(("index_type", "T")),
-        "Gather": Signature(("Tparams", "Tindices"), ("Tparams",)),
-        "GatherNd": Signature(("Tparams", "Tindices"), ("Tparams",)),
-        "GatherV2": Signature(("Tparams", "Tindices", "Taxis"), ("Tparams",)),
-        "IdentityN": Signature((), types="T"),
-        "LogicalNot": Signature((BOOL,), (BOOL,)),
-        "Merge": Signature(("T",), ("T", SHORT), repeats=True),
-        "NoOp": Signature((), ()),
-        "OneHot": Signature(("TI", SHORT, "T", "T")),
-        "Pack": Signature(("T",), repeats=True),
-        "Pad": Signature(("T", "Tpaddings")),
-        "PadV2": Signature(("T", "Tpaddings", "T")),
-        "PlaceholderWithDefault": Signature(("dtype",), ("dtype",)),
-        "RandomUniform": Signature(("T",), ("dtype",)),
-        "Range": Signature(("Tidx", "Tidx", "Tidx"), ("Tidx",)),
-        "Rank": Signature(("T",), (SHORT,)),
-        "ReadVariableOp": Signature((RESOURCE,), ("dtype",)),
-        "Reshape": Signature(("T", "Tshape")),
-        "ResourceGather": Signature((RESOURCE, "Tindices"), ("dtype",)),
-        "Select": Signature((BOOL, "T", "T")),
-        "SelectV2": Signature((BOOL, "T", "T")),
-        "Shape": Signature(("T",), ("out_type",)),
-        "Size": Signature(("T",), ("out_type",)),
-        "Slice": Signature(("T", "Index", "Index")),
-        "Split": Signature((SHORT, "T"), count="num_split"),
-        "SplitV": Signature(("T", "Tlen", SHORT), count="num_split"),
-        "StatelessRandomUniform": Signature(("T", "Tseed"), ("dtype",)),
-        "StridedSlice": Signature(("T", "Index", "Index", "Index")),
-        "Switch": Signature(("T", BOOL), ("T", "T")),
-        "Tile": Signature(("T", "Tmultiples")),
-        "Transpose": Signature(("T", "Tperm")),
-        "Unpack": Signature(("T",), count="num"),
-        "VarHandleOp": Signature((), (RESOURCE,)),
-    }
+    table = dict(_OWN)
     families = (
-        (source, "Const Placeholder Variable VariableV2"),
+        (Signature((), ("dtype",)), "Const Placeholder Variable VariableV2"),
         (Signature(("T", "Tidx")), "Max Mean Min Prod Sum"),
         (Signature((BOOL, "Tidx"), (BOOL,)), "All Any"),
         (Signature((BOOL, BOOL), (BOOL,)), "LogicalAnd LogicalOr"),
@@ -138,16 +150,6 @@ def _table() -> Dict[str, Signature]:
     table.update((op, Signature(("T",))) for op in PASS_THROUGH)
     return table
 
-
-_UNARY = (
-    "Abs Ceil CheckNumerics Cos Elu EnsureShape Erf Erfc Exp Floor Inv LeakyRelu Log Log1p"
-    " LogSoftmax Neg OnesLike Reciprocal Relu Relu6 Round Rsqrt Selu Sigmoid Sign Sin Softmax"
-    " Softplus Sqrt Square Squeeze Tanh ZerosLike"
-)
-_BINARY = (
-    "Add AddV2 BatchMatMul BatchMatMulV2 BiasAdd Div DivNoNan FloorDiv FloorMod MatMul Maximum"
-    " Minimum Mul Pow RealDiv SquaredDifference Sub"
-)
 
 SIGNATURES: Mapping[str, Signature] = _table()
 

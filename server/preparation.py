@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import socket
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -28,6 +27,7 @@ from bert_serving.server.planning import (
     reported_config,
     unheeded_flags,
 )
+from bert_serving.server.ports import check_ports
 from bert_serving.server.security import exposure_remarks, plan_security
 from bert_serving.server.spec import EngineSpec, ServiceSpec
 from bert_serving.server.tokenization import read_vocabulary
@@ -79,14 +79,7 @@ def prepare(
     engine, precision = engines.choose(args.engine), precision_of(args)
     devices = _devices(args, engine)
     on_gpu = max(devices) >= 0
-    remarks = unheeded_flags(args, engine, on_gpu) + precision_remarks(precision, engine, on_gpu)
-    for remark in remarks + exposure_remarks(args):
-        logger.warning(remark)
-    if args.mask_cls_sep and args.pooling_strategy in ("SEP_TOKEN", "LAST_TOKEN"):
-        logger.warning(
-            "with -mask_cls_sep, %s is the last token that is not masked, as in 1.10",
-            args.pooling_strategy,
-        )
+    _warn(args, engine, precision, on_gpu)
     graph: Optional[str] = None
     layers_order: Optional[Dict[str, Any]] = None
     vocabulary: Optional[str] = None
@@ -126,37 +119,6 @@ def prepare(
     return replace(spec, http=http, security=security)
 
 
-def check_ports(args: argparse.Namespace) -> None:
-    """Find out early whether the ports are free.
-
-    Raises StartupError; the processes that bind them later find out what changes till then.
-    """
-    flags = {"-port": args.port, "-port_out": args.port_out}
-    if args.http_port is not None:
-        flags["-http_port"] = args.http_port
-    taken: Dict[int, str] = {}
-    for flag, port in flags.items():
-        if port in taken:
-            raise StartupError(
-                "%s and %s are both %d; each needs a port of its own" % (taken[port], flag, port)
-            )
-        taken[port] = flag
-    for flag, port in flags.items():
-        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As ZeroMQ does: what lingers of a server that just ended is no obstacle.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((args.host, port))
-                probe.listen(1)
-            except OSError as error:
-                raise StartupError(
-                    "can't listen on %s port %d: %s; if another server runs there, stop it by "
-                    "bert-serving-terminate or name another %s"
-                    % (args.host, port, error.strerror or error, flag)
-                ) from error
-
-
 def _devices(args: argparse.Namespace, engine: str) -> Tuple[int, ...]:
     """The device of each worker."""
     if engine == "echo":
@@ -169,6 +131,18 @@ def _devices(args: argparse.Namespace, engine: str) -> Tuple[int, ...]:
         )
         gpus = []
     return assign(args.num_worker, gpus, args.device_map, args.cpu)
+
+
+def _warn(args: argparse.Namespace, engine: str, precision: str, on_gpu: bool) -> None:
+    """Log what whoever named the flags may not expect."""
+    remarks = unheeded_flags(args, engine, on_gpu) + precision_remarks(precision, engine, on_gpu)
+    for remark in remarks + exposure_remarks(args):
+        logger.warning(remark)
+    if args.mask_cls_sep and args.pooling_strategy in ("SEP_TOKEN", "LAST_TOKEN"):
+        logger.warning(
+            "with -mask_cls_sep, %s is the last token that is not masked, as in 1.10",
+            args.pooling_strategy,
+        )
 
 
 def _find_model(args: argparse.Namespace) -> Tuple[ModelSource, str]:

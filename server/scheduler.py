@@ -4,9 +4,7 @@ Pure: no socket and no clock; ``handle(event, now)`` returns what is to be done.
 different requests share a batch; :mod:`line` has the order of service.
 
 Workers ask for work by credits, one for each batch that they are willing to hold; some compute
-several at a time, in as many streams. A worker with an idle stream never waits while rows do. One
-without gets its next batch shortly before one of those ends, as far as can be told from those
-before, so that rows that come meanwhile still have a place in it: ``wake_at`` says when.
+several at a time, in as many streams. :mod:`dispatching` puts batches together for them.
 
 A batch whose worker is lost or fails runs again, divided until the row is found that can't be
 computed, as :mod:`retries` says; that row's request gets an error or, if it takes ``partial``
@@ -27,17 +25,17 @@ from bert_serving.server import work
 from bert_serving.server.batching import BatchLimits, Row
 from bert_serving.server.budget import Budget
 from bert_serving.server.crew import Crew
+from bert_serving.server.dispatching import Dispatching
 from bert_serving.server.holding import AHEAD
 from bert_serving.server.ledger import Ledger
 from bert_serving.server.line import LEAD_BATCHES, Line
-from bert_serving.server.retries import Group, Retries
+from bert_serving.server.retries import Retries
 from bert_serving.server.work import (
     Action,
     Batch,
     Cancelled,
     ClientGone,
     Completed,
-    Dispatch,
     Event,
     Failed,
     Forgotten,
@@ -87,7 +85,7 @@ class Scheduler:
         self._crew = Crew(ahead, split_tokens, worker_timeout)
         self._line = Line(limits, small_rows, aging, lead_batches) if line is None else line
         self._retries = Retries()
-        self._next_batch = 0
+        self._dispatching = Dispatching(self._crew, self._line, self._retries)
         self._handlers: Dict[type, Callable[..., List[Action]]] = {
             Opened: self._open,
             RowsReady: self._enqueue,
@@ -126,14 +124,12 @@ class Scheduler:
         for handle in self._requests.expired(now):
             actions += self._fail(handle, ErrorKind.DEADLINE, TOO_LATE)
         if len(self._line) or self._retries:
-            actions += self._dispatch(now)
+            actions += self._dispatching.batches(now)
         return actions
 
     def wake_at(self) -> Optional[float]:
         """When to call :meth:`handle` with a Tick unless something happens before; None: never."""
-        if len(self._line) or self._retries:
-            return self._crew.wake_at(self.limits, self.waiting_tokens, self._retries.suspects)
-        return None
+        return self._dispatching.wake_at()
 
     def fail_all(self, kind: str, message: str) -> List[Action]:
         """End every open request with an error, for example when the server stops."""
@@ -283,40 +279,3 @@ class Scheduler:
     def _change_limits(self) -> List[Action]:
         self.limits = self._line.limits = self._budget.limits
         return [LimitsChanged(self.limits)]
-
-    # ------------------------------------------------------------------------------ dispatch
-
-    def _dispatch(self, now: float) -> List[Action]:
-        actions: List[Action] = []
-        while self._retries.suspects:
-            worker = self._crew.idle()
-            if worker is None:
-                break
-            is_alone = self._crew[worker].streams > 1
-            group = self._retries.take_suspect()
-            actions.append(self._send(worker, group, is_alone, now, is_suspect=True))
-        while True:
-            suspects = self._retries.suspects
-            worker, opening = self._crew.opening(self.limits, self.waiting_tokens, suspects, now)
-            next_group = self._next(now, opening.shares) if worker is not None else None
-            if worker is None or next_group is None:
-                return actions
-            actions.append(self._send(worker, next_group, opening.alone, now))
-
-    def _next(self, now: float, shares: int) -> Optional[Group]:
-        """The next batch's rows: what waits, or one of so many shares of it."""
-        group = self._retries.take_interrupted()
-        if group.rows:
-            return group
-        # Padding counts, too: all that waits isn't limited by its own tokens.
-        most = None if shares == 1 else -(-self.waiting_tokens // shares)
-        rows = self._line.take(now, most)
-        return Group(tuple(rows)) if rows else None
-
-    def _send(
-        self, worker: bytes, group: Group, is_alone: bool, now: float, is_suspect: bool = False
-    ) -> Dispatch:
-        self._next_batch += 1
-        batch = Batch(self._next_batch, group.rows, group.attempt, is_suspect, group.failed_alone)
-        self._crew[worker].begin(batch, is_alone, now)
-        return Dispatch(worker, batch, is_alone)

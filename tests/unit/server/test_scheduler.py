@@ -1,7 +1,6 @@
 """The scheduler under a fake clock, by examples and by arbitrary interleavings of events.
 
-``Bench`` stands for the ventilator and its workers. It keeps its own books, and checks after
-every event what must always hold.
+``Bench`` keeps its own books, and checks after every event what must always hold.
 """
 
 from __future__ import annotations
@@ -19,352 +18,26 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from unit.server.scheduler_bench import Bench, handles_in
 
 from bert_serving.client.protocol import ErrorKind
-from bert_serving.server.batching import BatchLimits, Row
 from bert_serving.server.crew import GRACE
 from bert_serving.server.holding import MOST_FAILURES
-from bert_serving.server.retries import MAX_ALONE, PARTS
-from bert_serving.server.scheduler import MOST_FAILED, Scheduler
+from bert_serving.server.scheduler import MOST_FAILED
 from bert_serving.server.work import (
-    Action,
     Batch,
     Cancelled,
     ClientGone,
     Completed,
-    Dispatch,
-    Event,
     Failed,
     Forgotten,
-    LimitsChanged,
-    Opened,
     Rejected,
-    RowFailed,
-    RowsReady,
     Tick,
     Unfit,
     WorkDone,
-    WorkerJoined,
     WorkerLost,
     WorkFailed,
 )
-
-Place = Tuple[int, int]
-
-
-def make_row(handle: int, index: int, length: int = 8) -> Row:
-    return Row(handle, index, np.full((3, length), index, np.int32))
-
-
-class Request:
-    """What the bench knows of a request that it opened."""
-
-    def __init__(self, client: bytes, total: int, deadline: Optional[float]) -> None:
-        self.client = client
-        self.total = total
-        self.deadline = deadline
-        self.tokenized = 0
-        self.ended: Optional[Action] = None
-        self.computed: Set[int] = set()
-        self.given_up: Set[int] = set()
-        self.poisonous: Set[int] = set()  # rows that fail whenever they are computed
-        self.partial = False
-        self.failures: Dict[int, int] = {}
-        self.failures_alone: Dict[int, int] = {}
-
-    @property
-    def most_failures(self) -> int:
-        """In company, the request by itself, in parts of parts, and the row by itself."""
-        parts, rows = 0, self.total
-        while rows > 1:
-            parts, rows = parts + 1, -(-rows // PARTS)
-        return 1 + 1 + parts + MAX_ALONE - 1
-
-
-class Bench:
-    """A scheduler with its surroundings."""
-
-    def __init__(
-        self,
-        rows: int = 4,
-        tokens: int = 10_000,
-        small_rows: int = 2,
-        aging: float = 0.5,
-        padding_weight: float = 1.0,
-        ahead: float = 1.0,
-        split_tokens: int = 0,
-        worker_timeout: float = 0.0,
-    ) -> None:
-        self.limits = BatchLimits(rows, tokens, padding_weight)
-        self.split_tokens = split_tokens
-        self.scheduler = Scheduler(
-            self.limits,
-            small_rows,
-            aging,
-            ahead=ahead,
-            split_tokens=split_tokens,
-            worker_timeout=worker_timeout,
-        )
-        self.now = 100.0
-        self.requests: Dict[int, Request] = {}
-        self.credits: Dict[bytes, int] = {}
-        self.streams: Dict[bytes, int] = {}
-        self.held: Dict[bytes, Dict[int, Batch]] = {}
-        self.alone: Dict[int, bool] = {}  # of each batch
-        self.unfit: Set[bytes] = set()
-        self.without_workers_since: Optional[float] = None
-        #: Whether a row that isn't poisonous never fails by itself more often than once.
-        self.only_poison_fails = False
-        self.batches: List[Tuple[bytes, Batch]] = []
-
-    # ---------------------------------------------------------------------------- stimuli
-
-    def open(
-        self,
-        total: int,
-        lengths: Optional[List[int]] = None,
-        client: bytes = b"client",
-        timeout: Optional[float] = None,
-        tokenized: bool = True,
-        partial: bool = False,
-    ) -> int:
-        handle = len(self.requests) + 1
-        deadline = None if timeout is None else self.now + timeout
-        self.requests[handle] = Request(client, total, deadline)
-        self.requests[handle].partial = partial
-        self.send(Opened(handle, client, total, deadline, partial))
-        if tokenized:
-            self.tokenize(handle, lengths or [8] * total)
-        return handle
-
-    def tokenize(self, handle: int, lengths: List[int]) -> None:
-        request = self.requests[handle]
-        start = request.tokenized
-        request.tokenized += len(lengths)
-        assert request.tokenized <= request.total
-        rows = [make_row(handle, start + i, length) for i, length in enumerate(lengths)]
-        self.send(RowsReady(handle, tuple(rows)))
-
-    def join(self, worker: bytes = b"w0", credits: int = 1, streams: int = 1) -> None:
-        self.credits[worker] = credits
-        self.streams[worker] = streams
-        self.held[worker] = {}
-        self.without_workers_since = None
-        self.send(WorkerJoined(worker, credits, streams))
-
-    def done(self, worker: bytes = b"w0", stream: int = 0) -> Batch:
-        """The worker finishes the batch that it got first, or another that it computes."""
-        batch = self._release(worker, stream)
-        self.unfit.discard(worker)
-        for row in batch.rows:
-            self.requests[row.request].computed.add(row.index)
-        self.send(WorkDone(worker, batch.batch_id))
-        return batch
-
-    def fail(self, worker: bytes = b"w0", stream: int = 0, message: str = "boom") -> Batch:
-        batch = self._release(worker, stream)
-        self._count_failure(batch)
-        self.send(WorkFailed(worker, batch.batch_id, message))
-        return batch
-
-    def run_out_of_memory(self, worker: bytes = b"w0", stream: int = 0) -> Batch:
-        batch = self._release(worker, stream)
-        self.unfit.discard(worker)
-        if len(batch.rows) == 1:
-            self._count_failure(batch)
-        self.send(WorkFailed(worker, batch.batch_id, "out of memory", out_of_memory=True))
-        return batch
-
-    def answer(self, worker: bytes = b"w0", kills: bool = False) -> None:
-        """The worker ends its first batch, as well as the rows allow."""
-        batch = next(iter(self.held[worker].values()))
-        if not self.is_poisonous(batch):
-            self.done(worker)
-        elif kills:
-            self.lose(worker, "it was killed")
-            self.join(worker + b"'")
-        else:
-            self.fail(worker)
-
-    def is_poisonous(self, batch: Batch) -> bool:
-        return any(row.index in self.requests[row.request].poisonous for row in batch.rows)
-
-    def lose(self, worker: bytes = b"w0", reason: str = "gone") -> List[Batch]:
-        computing = self.computing(worker)
-        batches = list(self.held.pop(worker).values())
-        del self.credits[worker]
-        self.unfit.discard(worker)
-        if not self.held:
-            self.without_workers_since = self.now
-        # It begins them in order: the others were never begun.
-        for batch in batches[:computing]:
-            self._count_failure(batch)
-        self.send(WorkerLost(worker, reason))
-        return batches
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-        self.send(Tick())
-
-    def send(self, event: Event) -> List[Action]:
-        actions = self.scheduler.handle(event, self.now)
-        for action in actions:
-            self._note(action)
-        self.check()
-        return actions
-
-    def finish(self, kills: bool = False) -> None:
-        """All rows get tokenized, all workers answer; poison kills them or only fails."""
-        for handle, request in list(self.requests.items()):
-            missing = request.total - request.tokenized
-            if missing:
-                self.tokenize(handle, [8] * missing)
-        self.join(b"last", 1)
-        while any(self.held.values()):
-            for worker in [worker for worker, batches in self.held.items() if batches]:
-                self.answer(worker, kills)
-
-    def end_of(self, handle: int) -> Optional[Action]:
-        return self.requests[handle].ended
-
-    # ----------------------------------------------------------------------------- checks
-
-    def check(self) -> None:
-        self.scheduler.validate()
-        for worker, batches in self.held.items():
-            assert len(batches) <= self.credits[worker]
-        self._check_workers()
-        assert self.scheduler.open_requests == sum(
-            request.ended is None for request in self.requests.values()
-        )
-        for request in self.requests.values():
-            if request.ended is None and request.deadline is not None:
-                assert self.now < request.deadline
-
-    def _check_workers(self) -> None:
-        able = [w for w in self.held if len(self.held[w]) < self.credits[w] and w not in self.unfit]
-        free = [w for w in able if not self.has_suspect(w)]
-        suspects = self.scheduler._retries.suspects
-        assert not suspects or all(self.held[w] for w in able), "a suspect waits for nothing"
-        if not suspects and self.scheduler.waiting_rows:
-            places = [w for w in free if self.has_place(w)]
-            assert not any(self.has_idle_stream(w) for w in places), "a stream waits, as rows do"
-            wake_at = self.scheduler.wake_at()
-            assert (wake_at is not None) == bool(places)
-            assert wake_at is None or wake_at > self.now, "it is time for a batch"
-
-    def has_suspect(self, worker: bytes) -> bool:
-        return any(batch.suspect for batch in self.held[worker].values())
-
-    def computing(self, worker: bytes) -> int:
-        """How many of the batches it holds, from the first, it has begun."""
-        alone = [self.alone[batch_id] for batch_id in self.held[worker]]
-        if not alone or alone[0]:
-            return len(alone[:1])
-        return min(self.streams[worker], (alone + [True]).index(True))
-
-    def has_place(self, worker: bytes) -> bool:
-        """Whether it can be told when the next batch would be begun."""
-        alone, begun = list(map(self.alone.get, self.held[worker])), self.computing(worker)
-        is_little = self.scheduler.waiting_tokens < self.split_tokens
-        return not (any(alone[begun:]) or (alone[:1] == [True] and alone[1:] and is_little))
-
-    def has_idle_stream(self, worker: bytes) -> bool:
-        """Whether the next batch ought to be begun at once."""
-        held, begun = self.held[worker], self.computing(worker)
-        if not held:
-            return True
-        is_much = self.scheduler.waiting_tokens >= self.split_tokens
-        is_free = begun == len(held) < self.streams[worker]
-        return is_free and is_much and not self.alone[next(iter(held))]
-
-    def _note(self, action: Action) -> None:
-        if isinstance(action, Dispatch):
-            self.alone[action.batch.batch_id] = action.alone
-            self._note_batch(action.worker, action.batch)
-            return
-        if isinstance(action, Unfit):
-            assert action.worker in self.held
-            self.unfit.add(action.worker)
-            return
-        if isinstance(action, LimitsChanged):
-            assert 0 < action.limits.tokens <= self.limits.tokens
-            assert action.limits == self.scheduler.limits
-            return
-        request = self.requests[action.handle]
-        assert request.ended is None, "a request ended twice"
-        if isinstance(action, RowFailed):
-            assert request.partial
-            self._check_given_up(request, action.index, action.message)
-            request.given_up.add(action.index)
-            return
-        request.ended = action
-        if isinstance(action, Completed):
-            assert request.computed | request.given_up == set(range(request.total))
-            assert not request.computed & request.given_up
-            assert request.computed, "a request of which nothing is left fails"
-        elif isinstance(action, Failed) and action.kind == ErrorKind.WORKER_FAILED:
-            if "no worker is running" in action.message:
-                assert not self.held
-                assert self.without_workers_since is not None
-                assert self.now >= self.without_workers_since + GRACE
-                return
-            index = int(action.message.split()[1])
-            self._check_given_up(request, index, action.message)
-            if request.partial:
-                failed = len(request.given_up) + 1
-                assert failed == min(request.total, MOST_FAILED + 1)
-
-    def _check_given_up(self, request: Request, index: int, message: str) -> None:
-        assert message.startswith("text %d can't be computed" % index)
-        assert request.failures_alone[index] == MAX_ALONE
-        assert index not in request.computed | request.given_up
-        if self.only_poison_fails:
-            assert index in request.poisonous
-
-    def _note_batch(self, worker: bytes, batch: Batch) -> None:
-        places = [(row.request, row.index) for row in batch.rows]
-        assert places == sorted(set(places))
-        assert len(batch.rows) <= self.limits.rows
-        lengths = [row.length for row in batch.rows]
-        weighted = self.limits.weighted(len(lengths), sum(lengths), max(lengths))
-        assert len(lengths) == 1 or weighted <= self.limits.tokens + 1e-6
-        elsewhere: Set[Place] = set()
-        for batches in self.held.values():
-            for other in batches.values():
-                assert other.batch_id != batch.batch_id
-                elsewhere |= {(row.request, row.index) for row in other.rows}
-        assert not elsewhere & set(places), "a row is computed twice at a time"
-        for row in batch.rows:
-            request = self.requests[row.request]
-            assert request.ended is None, "rows of an ended request are computed"
-            assert row.index not in request.computed, "a row is computed again for nothing"
-            assert row.index not in request.given_up
-            assert row.features[0, 0] == row.index
-        if batch.attempt > 1:
-            assert len({row.request for row in batch.rows}) == 1
-        assert not self.has_suspect(worker), "a batch beside a suspect"
-        assert not (batch.suspect and self.held[worker]), "a suspect beside a batch"
-        self.held[worker][batch.batch_id] = batch
-        self.batches.append((worker, batch))
-
-    def _release(self, worker: bytes, stream: int) -> Batch:
-        batches = self.held[worker]
-        return batches.pop(list(batches)[stream])
-
-    def _count_failure(self, batch: Batch) -> None:
-        for row in batch.rows:
-            request = self.requests[row.request]
-            failures, alone = request.failures, request.failures_alone
-            failures[row.index] = failures.get(row.index, 0) + 1
-            if len(batch.rows) == 1:
-                alone[row.index] = alone.get(row.index, 0) + 1
-            assert failures[row.index] <= request.most_failures
-
-
-def handles_in(batch: Batch) -> List[int]:
-    return sorted({row.request for row in batch.rows})
-
 
 # ---------------------------------------------------------------------------------- batches
 
@@ -452,52 +125,6 @@ def test_rows_arrive_in_chunks_while_the_first_are_computed() -> None:
     bench.tokenize(handle, [8] * 3)
     bench.done()
     assert bench.end_of(handle) == Completed(handle)
-
-
-def test_a_batch_has_a_number_of_its_own() -> None:
-    bench = Bench(rows=1)
-    bench.join(credits=3)
-    bench.open(3)
-    assert len({batch.batch_id for _, batch in bench.batches}) == 3
-
-
-# ---------------------------------------------------------------------------------- workers
-
-
-def test_nothing_is_dispatched_without_workers() -> None:
-    bench = Bench()
-    bench.open(3)
-    assert bench.batches == []
-    assert bench.scheduler.waiting_rows == 3
-    bench.join()
-    assert len(bench.batches) == 1
-    assert bench.scheduler.waiting_rows == 0
-
-
-def test_a_worker_gets_as_many_batches_as_it_has_credits() -> None:
-    bench = Bench(rows=1)
-    bench.join(credits=2)
-    bench.open(5)
-    assert len(bench.held[b"w0"]) == 2
-    bench.done()
-    assert len(bench.held[b"w0"]) == 2
-    assert len(bench.batches) == 3
-
-
-def test_a_worker_without_credit_gets_nothing() -> None:
-    bench = Bench()
-    bench.join(credits=0)
-    bench.open(1)
-    assert bench.batches == []
-
-
-def test_the_worker_with_the_most_credit_is_served_first() -> None:
-    bench = Bench(rows=1)
-    bench.join(b"busy", credits=2)
-    bench.open(1)
-    bench.join(b"free", credits=2)
-    bench.open(1)
-    assert [worker for worker, _ in bench.batches] == [b"busy", b"free"]
 
 
 # ----------------------------------------------------------------------------------- order
@@ -640,136 +267,6 @@ def test_fail_all_ends_every_open_request() -> None:
     assert bench.scheduler.fail_all(ErrorKind.SHUTTING_DOWN, "again") == []
 
 
-# -------------------------------------------------------------------------------- prefetching
-
-
-def prefetching(seconds: float) -> Bench:
-    """A bench whose worker is known to take so long for a batch, and begins with one now."""
-    bench = Bench(rows=4, ahead=0.2)
-    bench.join(credits=2)
-    bench.open(4)
-    bench.now += seconds
-    bench.done()
-    bench.open(4)
-    return bench
-
-
-def test_the_next_batch_is_sent_when_a_fifth_of_the_one_before_is_left() -> None:
-    bench = prefetching(10.0)
-    bench.open(4)
-    wake_at = bench.scheduler.wake_at()
-    assert wake_at == pytest.approx(bench.now + 8.0)
-    bench.advance(7.9)
-    assert len(bench.batches) == 2
-    bench.advance(0.2)
-    assert len(bench.batches) == 3
-
-
-def test_a_small_request_that_comes_meanwhile_is_in_the_next_batch() -> None:
-    bench = prefetching(10.0)
-    bench.open(100)
-    bench.advance(5.0)
-    small = bench.open(1, client=b"other")
-    bench.advance(4.0)
-    assert small in handles_in(bench.batches[2][1])
-
-
-def test_batches_of_milliseconds_are_sent_at_once() -> None:
-    bench = prefetching(0.002)
-    bench.open(4)
-    assert len(bench.batches) == 3
-
-
-def test_a_worker_that_ends_early_gets_its_batch_then() -> None:
-    bench = prefetching(10.0)
-    bench.open(4)
-    bench.now += 1.0
-    bench.done()
-    assert len(bench.batches) == 3
-
-
-# ------------------------------------------------------------------------------------ streams
-
-
-def test_a_worker_with_an_idle_stream_gets_a_batch_at_once() -> None:
-    bench = Bench(rows=4, ahead=0.2)
-    bench.join(credits=4, streams=2)
-    bench.open(1)
-    bench.open(1)
-    assert [len(batch.rows) for _, batch in bench.batches] == [1, 1]
-    bench.done(stream=1)
-    bench.open(4)
-    assert [len(batch.rows) for _, batch in bench.batches] == [1, 1, 4]
-
-
-def test_the_next_batch_is_sent_when_the_first_of_the_streams_is_about_to_end() -> None:
-    bench = Bench(rows=4, ahead=0.2)
-    bench.join(credits=4, streams=2)
-    bench.open(1)
-    bench.advance(10.0)
-    bench.done()
-    bench.open(1)
-    bench.advance(5.0)
-    bench.open(1)  # the second stream begins when half of the first's batch is computed
-    bench.open(1)
-    assert len(bench.batches) == 3
-    assert bench.scheduler.wake_at() == pytest.approx(bench.now + 3.0)
-    bench.advance(3.1)
-    assert len(bench.batches) == 4
-    bench.open(1)
-    assert bench.scheduler.wake_at() == pytest.approx(bench.now + 4.9), "for the other stream"
-
-
-def test_what_waits_for_one_stream_is_not_limited_by_its_own_tokens() -> None:
-    bench = Bench(rows=9, padding_weight=0.3)
-    bench.open(2, [10, 14])
-    bench.join()
-    assert [len(batch.rows) for _, batch in bench.batches] == [2]
-
-
-def test_what_waits_is_shared_by_idle_streams() -> None:
-    bench = Bench(rows=9, split_tokens=16)
-    bench.open(4)
-    bench.join(credits=4, streams=2)
-    assert [len(batch.rows) for _, batch in bench.batches] == [2, 2]
-    assert not any(bench.alone.values())
-
-
-def test_what_is_too_little_for_two_streams_is_computed_by_all_threads() -> None:
-    bench = Bench(rows=9, split_tokens=17, ahead=0.2)
-    bench.open(4)
-    bench.join(credits=4, streams=2)
-    assert [len(batch.rows) for _, batch in bench.batches] == [4]
-    bench.advance(10.0)
-    bench.done()
-    bench.open(2)
-    bench.open(2)
-    assert [len(batch.rows) for _, batch in bench.batches] == [4, 2], "it waits"
-    bench.advance(9.9)
-    assert [len(batch.rows) for _, batch in bench.batches] == [4, 2, 2]
-    assert all(bench.alone.values())
-
-
-def test_all_that_a_lost_worker_computed_counts_as_an_attempt() -> None:
-    bench = Bench(rows=1)
-    bench.join(b"w1", credits=3, streams=2)
-    handles = [bench.open(1), bench.open(1), bench.open(1)]
-    bench.lose(b"w1")
-    bench.join(b"w2", credits=3)
-    bench.finish()
-    attempts = {handles_in(batch)[0]: batch.attempt for _, batch in bench.batches[3:]}
-    assert [attempts[handle] for handle in handles] == [2, 2, 1]
-
-
-def test_nothing_wakes_a_scheduler_without_rows_or_credit() -> None:
-    bench = Bench(rows=4, ahead=0.2)
-    assert bench.scheduler.wake_at() is None
-    bench.open(9)
-    assert bench.scheduler.wake_at() is None
-    bench.join(credits=1)
-    assert bench.scheduler.wake_at() is None
-
-
 # ----------------------------------------------------------------------------------- fairness
 
 
@@ -884,6 +381,17 @@ def test_rows_of_a_lost_worker_run_again_elsewhere_each_request_alone() -> None:
     assert bench.end_of(second) == Completed(second)
 
 
+def test_all_that_a_lost_worker_computed_counts_as_an_attempt() -> None:
+    bench = Bench(rows=1)
+    bench.join(b"w1", credits=3, streams=2)
+    handles = [bench.open(1), bench.open(1), bench.open(1)]
+    bench.lose(b"w1")
+    bench.join(b"w2", credits=3)
+    bench.finish()
+    attempts = {handles_in(batch)[0]: batch.attempt for _, batch in bench.batches[3:]}
+    assert [attempts[handle] for handle in handles] == [2, 2, 1]
+
+
 def test_all_batches_of_a_lost_worker_run_again() -> None:
     bench = Bench(rows=1)
     bench.join(b"w1", credits=3)
@@ -894,16 +402,6 @@ def test_all_batches_of_a_lost_worker_run_again() -> None:
     for _ in range(3):
         bench.done(b"w2")
     assert bench.end_of(handle) == Completed(handle)
-
-
-def test_rows_that_run_again_come_first() -> None:
-    bench = Bench(rows=1)
-    bench.join(b"w1")
-    first = bench.open(1)
-    bench.open(1)
-    bench.lose(b"w1")
-    bench.join(b"w2")
-    assert handles_in(bench.batches[-1][1]) == [first]
 
 
 def test_a_request_whose_batches_fail_every_time_gets_an_error_of_its_first_row() -> None:
@@ -962,23 +460,6 @@ def test_a_partial_request_of_which_nothing_is_left_fails() -> None:
     assert isinstance(bench.end_of(few), Failed)
     assert isinstance(bench.end_of(many), Failed)
     assert len(bench.requests[many].given_up) == MOST_FAILED
-
-
-def test_a_suspect_is_computed_by_a_worker_that_holds_nothing_else() -> None:
-    bench = Bench(rows=1)
-    bench.join(b"w1", credits=2)
-    bench.join(b"w2", credits=2)
-    handles = [bench.open(1) for _ in range(6)]
-    bench.lose(b"w2")
-    bench.done(b"w1")
-    assert len(bench.held[b"w1"]) == 1, "it gets nothing, so that it becomes free"
-    bench.done(b"w1")
-    (suspect,) = bench.held[b"w1"].values()
-    assert suspect.suspect
-    bench.done(b"w1")
-    assert [batch.suspect for batch in bench.held[b"w1"].values()] == [False, False]
-    bench.finish()
-    assert [bench.end_of(handle) for handle in handles] == [Completed(h) for h in handles]
 
 
 def test_what_a_lost_worker_had_not_begun_runs_again_as_it_is() -> None:
