@@ -16,9 +16,10 @@ from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive, runni
 from bert_serving.client.frames import encode_request, encode_texts
 from bert_serving.client.options import Options
 from bert_serving.client.protocol import Request
-from bert_serving.server import authority, work
+from bert_serving.server import authority, entrance, work
 from bert_serving.server import ventilator as module
 from bert_serving.server.engines.echo import vocabulary
+from bert_serving.server.entrance import BURST
 from bert_serving.server.intake import CHUNK_ROWS
 from bert_serving.server.messages import (
     Announced,
@@ -642,7 +643,7 @@ def test_too_little_memory_is_told_and_shown(bench: Bench, log: Any) -> None:
 def test_a_worker_whose_connection_is_gone_is_given_up(bench: Bench) -> None:
     """As it looks before the supervisor knows: the socket has no such peer."""
     ghost = work.WorkerJoined(b"worker-0.0", 1000)  # its credits make it the first choice
-    bench.ventilator._schedule(ghost)
+    bench.ventilator._executor.schedule(ghost)
     with bench.running():
         worker = bench.worker(b"worker-1.0", credits=1)
         bench.request(["a"])
@@ -652,7 +653,7 @@ def test_a_worker_whose_connection_is_gone_is_given_up(bench: Bench) -> None:
 def test_batches_leave_in_order_though_a_connection_is_gone(bench: Bench) -> None:
     """A worker computes them in the order in which they come, which the scheduler relies on."""
     ghost = work.WorkerJoined(b"worker-0.0", 3)  # as many as the other has, and it came first
-    bench.ventilator._schedule(ghost)
+    bench.ventilator._executor.schedule(ghost)
     with bench.running():
         worker = bench.worker(b"worker-1.0", credits=3)
         assert bench.status()["num_waiting_row"] == 0
@@ -732,12 +733,30 @@ def test_what_is_not_finished_in_time_is_refused(bench: Bench, link: FakeLink) -
         assert link.heard() == {"event": "drained", "accepted": 1}
 
 
+def test_a_bug_in_reading_a_request_is_not_the_end_for_others(
+    bench: Bench, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = entrance.decode_request
+
+    def decode_one(frames: Any) -> Request:
+        if frames[0] == b"unlucky":
+            raise KeyError("a text")
+        return read(frames)
+
+    monkeypatch.setattr(entrance, "decode_request", decode_one)
+    with bench.running():
+        bench.request(["a"], client=b"unlucky")
+        bench.request(["b"], client=b"me")
+        assert bench.for_sink().client == b"me"
+    assert "error: a bug in reading a request: KeyError" in log.text
+
+
 def test_what_came_before_the_stop_is_refused_rather_than_lost(
     bench: Bench, hub: Hub, link: FakeLink
 ) -> None:
-    count = module.BURST * 2 + 20  # more than are read in one turn
+    count = BURST * 2 + 20  # more than are read in one turn
     # Not over the network, so that all of them have come before the stop is read.
-    bench.ventilator._requests.bind("inproc://requests")
+    bench.ventilator._entrance.socket.bind("inproc://requests")
     client = hub.socket(zmq.PUSH)
     client.connect("inproc://requests")
     for number in range(count):
