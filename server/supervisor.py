@@ -24,8 +24,8 @@ from bert_serving.server.recovery import Recovery
 from bert_serving.server.reloading import Reload, Team
 from bert_serving.server.replacement import MOST_RESTARTS, RESTARTS_WITHIN, Restarts, Slot
 from bert_serving.server.runtime import keep_vocabulary, make_directory
-from bert_serving.server.shutdown import Shutdown
 from bert_serving.server.spec import Endpoints, ServiceSpec
+from bert_serving.server.stopping import Stopping
 
 __all__ = ["Supervisor"]
 
@@ -57,14 +57,11 @@ class Supervisor:
         self._recovery: Optional[Recovery] = None  # until requests are answered again
         self._reload: Optional[Reload] = None
         self._reload_again = False
-        self._shutdown: Optional[Shutdown] = None
-        self._drain_until: Optional[float] = None
-        self._http_is_through = False
+        self._stopping = Stopping(spec.drain_timeout)
         self._was_ready = False
         self._is_up = False
         # Made here rather than in run(), for stop() may come before the thread has begun.
         self._bell = Bell()
-        self._stops_asked = 0
 
     def stop(self, at_once: bool = False) -> None:
         """Ask for a stop; safe in signal handlers. A second call doesn't wait for requests."""
@@ -85,7 +82,7 @@ class Supervisor:
         try:
             self._team.spec = keep_vocabulary(self._team.spec, self._directory)
             self._fill_all()
-            while not self._is_over():
+            while not self._stopping.is_over(self._was_ready):
                 self._step(on_ready)
         finally:
             self._end_all()
@@ -104,7 +101,7 @@ class Supervisor:
 
     def _fill_all(self) -> None:
         """Start all processes that are due."""
-        front = [] if self._stops_asked else self._front
+        front = [] if self._stopping.asked else self._front
         self._fill(self._team.spec, self._pipeline + front + self._team.slots)
         if self._reload is not None and self._reload.is_switched:
             self._fill(self._reload.old.spec, self._reload.old.slots)
@@ -124,19 +121,18 @@ class Supervisor:
 
     def _step(self, on_ready: Callable[[], None]) -> None:
         asked, events = self._processes.wait(WATCH_MS)
-        self._stops_asked += asked.count(STOP)
+        self._stopping.asked += asked.count(STOP)
         if RELOAD in asked:
             self._begin_reload()
         for child, event in events:
             self._hear(child, event)
         self._watch()
-        if self._shutdown is None:
+        if not self._stopping.is_finishing:
             if not self._is_up and self._is_complete():
                 self._come_up(on_ready)
-            if self._stops_asked and self._was_ready and self._has_pipeline():
-                self._begin_shutdown()
-        if self._shutdown is not None:
-            self._go_on_with_shutdown(self._shutdown)
+            if self._stopping.asked and self._was_ready and self._has_pipeline():
+                self._begin_to_stop()
+        self._stopping.go_on(self._processes, time.monotonic())
 
     def _hear(self, child: Child, event: Event) -> None:
         name = event["event"]
@@ -146,16 +142,13 @@ class Supervisor:
             self._note_failed(child, event["message"])
         elif name == "terminate":
             logger.info("asked to stop by bert-serving-terminate")
-            self._stops_asked += 1
+            self._stopping.asked += 1
         elif name == "reload":
             logger.info("asked to load the model again by bert-serving-reload")
             self._begin_reload()
         elif name == "hung":
             self._kill_worker(event["worker"], event["reason"])
-        elif name == "http_drained":
-            self._http_is_through = True
-        if self._shutdown is not None:
-            self._shutdown.reported(event, time.monotonic())
+        self._stopping.reported(event, time.monotonic())
         if self._recovery is not None:
             self._recovery.reported(child, event)
         if self._reload is not None:
@@ -231,10 +224,8 @@ class Supervisor:
                 self._raise_last_word(child)
                 raise StartupError(child.end + " while it started")
             self._processes.remove(child)
-            if self._stops_asked and child.role == "http":
-                self._http_is_through = True
-                if self._shutdown is not None:
-                    self._shutdown.lost_http(now)
+            if self._stopping.asked and child.role == "http":
+                self._stopping.lost_http(now)
             elif self._reload is not None and self._reload.lost(child):
                 continue
             elif child.slot is not None and child.slot not in self._pipeline:
@@ -285,9 +276,7 @@ class Supervisor:
         logger.error("%s; ventilator, sink and workers are started again", reason)
         earlier = [] if self._recovery is None else self._recovery.lost_requests
         self._is_up = False
-        if self._shutdown is not None:
-            self._http_is_through = not self._shutdown.has_http
-            self._shutdown = None  # until there is a pipeline that can finish what it has
+        self._stopping.interrupt()
         self._processes.tell("http", "pause")
         if self._reload is not None:
             self._reload_again = self._reload_again or self._reload.is_pending
@@ -306,7 +295,7 @@ class Supervisor:
     # --------------------------------------------------------------------------------- reload
 
     def _begin_reload(self) -> None:
-        if not self._was_ready or self._shutdown is not None:
+        if not self._was_ready or self._stopping.asked:
             logger.warning("the model isn't loaded again: the service starts or stops")
         elif self._reload is not None or not self._is_up:
             self._reload_again = True  # later; what is loaded now may be out of date
@@ -327,33 +316,14 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------- stopping
 
-    def _is_over(self) -> bool:
-        if self._stops_asked > 1 or (self._stops_asked and not self._was_ready):
-            return True
-        return self._shutdown is not None and self._shutdown.is_over
-
-    def _begin_shutdown(self) -> None:
-        logger.info("stopping: finishing what was accepted")
+    def _begin_to_stop(self) -> None:
         if self._reload is not None and self._reload.is_pending:
             self._reload.give_up("the service stops")
             self._note_reload()
-        now = time.monotonic()
-        if self._drain_until is None:
-            self._drain_until = now + self._team.spec.drain_timeout
-        has_http = any(child.is_ready for child in self._processes.of("http"))
-        self._shutdown = Shutdown(
-            max(0.0, self._drain_until - now), has_http and not self._http_is_through, now
-        )
-
-    def _go_on_with_shutdown(self, shutdown: Shutdown) -> None:
-        shutdown.look(time.monotonic())
-        for role, command, values in shutdown.orders():
-            self._processes.tell(role, command, **values)
-        while shutdown.remarks:
-            logger.warning(shutdown.remarks.pop(0))
+        self._stopping.begin(self._processes, time.monotonic())
 
     def _end_all(self) -> None:
-        patience = EXIT_TIMEOUT if self._stops_asked < 2 else SHORT_EXIT_TIMEOUT
+        patience = EXIT_TIMEOUT if self._stopping.asked < 2 else SHORT_EXIT_TIMEOUT
         for role in ORDER_OF_ENDING:
             for child in self._processes.end(self._processes.of(role), patience):
                 logger.warning("%s didn't stop and was killed", child.name)

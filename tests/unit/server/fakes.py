@@ -143,6 +143,10 @@ class Running:
         self.spawner.beat_all()
         self.supervisor._step(self._note_ready)
 
+    def is_over(self) -> bool:
+        """Whether run() would end the processes now."""
+        return self.supervisor._stopping.is_over(self.supervisor._was_ready)
+
     def step_until(self, condition: Callable[[], Any]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():

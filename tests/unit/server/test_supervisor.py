@@ -249,14 +249,14 @@ def test_an_http_process_that_starts_meanwhile_is_told(
 def test_a_stop_is_noticed(running: Running, at_once: bool, asked: int) -> None:
     running.supervisor.stop(at_once)
     running.step()
-    assert running.supervisor._stops_asked == asked
-    assert running.supervisor._is_over(), "nothing was accepted yet"
+    assert running.supervisor._stopping.asked == asked
+    assert running.is_over(), "nothing was accepted yet"
 
 
 def test_a_client_may_ask_for_it(running: Running) -> None:
     running.make_ready()
     running.report("ventilator.0", "terminate")
-    running.step_until(lambda: running.supervisor._stops_asked == 1)
+    running.step_until(lambda: running.supervisor._stopping.asked == 1)
 
 
 def test_a_stop_after_the_end_is_nothing(running: Running) -> None:
@@ -284,7 +284,7 @@ def test_draining_asks_one_after_the_other(with_http: Running, log: Any) -> None
     with_http.step_until(lambda: with_http.link("sink.0").poll(0))
     assert with_http.told("sink.0") == {"command": "flush", "accepted": 12}
     with_http.report("sink.0", "flushed")
-    with_http.step_until(with_http.supervisor._is_over)
+    with_http.step_until(with_http.is_over)
     assert "warning" not in log.text
 
 
@@ -292,10 +292,10 @@ def test_a_second_stop_ends_the_wait(running: Running) -> None:
     running.make_ready()
     running.supervisor.stop()
     running.step()
-    assert not running.supervisor._is_over()
+    assert not running.is_over()
     running.supervisor.stop()
     running.step()
-    assert running.supervisor._is_over()
+    assert running.is_over()
 
 
 def test_a_stop_waits_for_a_pipeline_that_is_started_again(
@@ -307,7 +307,7 @@ def test_a_stop_waits_for_a_pipeline_that_is_started_again(
     running.step()
     running.supervisor.stop()
     running.step()
-    assert not running.supervisor._is_over()
+    assert not running.is_over()
     running.report("ventilator.0", "abandoned", requests=[["me", 7]])
     running.step_until(lambda: "ventilator.1" in spawner.started)
     running.make_ready("ventilator.1", "sink.1")
@@ -317,10 +317,10 @@ def test_a_stop_waits_for_a_pipeline_that_is_started_again(
     running.make_ready("worker-0.1")
     running.step()
     assert "answered again" not in log.text
-    assert not running.supervisor._is_over()
+    assert not running.is_over()
     running.supervisor.stop()
     running.step()
-    assert running.supervisor._is_over()
+    assert running.is_over()
 
 
 def test_workers_are_replaced_while_requests_are_finished(
@@ -367,7 +367,7 @@ def test_a_pipeline_that_is_lost_meanwhile_is_started_again(
     with_http.step_until(lambda: with_http.link("sink.1").poll(0))
     assert with_http.told("sink.1")["command"] == "flush"
     with_http.report("sink.1", "flushed")
-    with_http.step_until(with_http.supervisor._is_over)
+    with_http.step_until(with_http.is_over)
 
 
 def test_processes_end_in_the_direction_of_a_request(
