@@ -34,6 +34,8 @@ class Response(NamedTuple):
     cut. ``num_tokens`` counts what the server computed, special tokens included; ``timings`` says
     where the time went. These two are None from a server of bert-as-service 1.10. ``failed`` says
     of texts that could not be computed why; with ``partial=True`` their vectors are zeros.
+    ``model`` is the fingerprint of the model that computed them, ``model_fingerprint`` in the
+    server's configuration; None if the server doesn't say.
     """
 
     id: int
@@ -44,6 +46,7 @@ class Response(NamedTuple):
     num_tokens: Optional[int] = None
     timings: Optional[Timings] = None
     failed: Mapping[int, str] = {}
+    model: Optional[str] = None
 
 
 def response_of(taken: Taken, output_fmt: str) -> Response:
@@ -60,6 +63,7 @@ def response_of(taken: Taken, output_fmt: str) -> Response:
         None if details is None else details.num_tokens,
         None if details is None else details.timings,
         {} if details is None else details.failed,
+        None if details is None else details.model,
     )
 
 

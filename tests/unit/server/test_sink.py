@@ -22,10 +22,10 @@ from bert_serving.server.messages import (
     Info,
     Part,
     Registered,
-    ReplyPlan,
     RequestFailed,
     decode,
 )
+from bert_serving.server.reply_plan import ReplyPlan
 from bert_serving.server.sink import Sink, endings, reply_frames
 
 
