@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from bert_serving.client.calls import Call
-from bert_serving.client.errors import ProtocolError, server_error
+from bert_serving.client.errors import BertServingError, ProtocolError, server_error
 from bert_serving.client.protocol import ErrorReply, Timings, VectorsReply
 from bert_serving.client.requests import Taken
 
@@ -50,7 +50,7 @@ class Response(NamedTuple):
 
 
 def response_of(taken: Taken, output_fmt: str) -> Response:
-    """The result in ``taken``; raises a ServerError or ProtocolError if there is none."""
+    """The result in ``taken``; raises a ServerError, ProtocolError or ModelChanged instead."""
     reply = vectors_in(taken.reply)
     array = _finished(reply.array, taken.call)
     details = reply.details
@@ -68,7 +68,7 @@ def response_of(taken: Taken, output_fmt: str) -> Response:
 
 
 def vectors_in(reply: Any) -> VectorsReply:
-    """``reply`` itself; raises the ServerError or ProtocolError that it is instead of vectors."""
+    """``reply`` itself; raises what it is instead of vectors, as :func:`response_of` does."""
     _raise_if_failed(reply)
     if not isinstance(reply, VectorsReply):
         raise ProtocolError("the server answered texts with something else than vectors")
@@ -137,5 +137,5 @@ def concatenate(results: List[Any], output_fmt: str) -> Any:
 def _raise_if_failed(reply: Any) -> None:
     if isinstance(reply, ErrorReply):
         raise server_error(reply.kind, reply.message, reply.retry_after)
-    if isinstance(reply, ProtocolError):
+    if isinstance(reply, BertServingError):
         raise reply
