@@ -143,7 +143,7 @@ class BertClient(ClientBase):
 
         Warns of texts that are truncated. Raises TypeError and ValueError for what can't be
         encoded, NotSupported for what a 1.10 server can't do, RequestTimeout, ServerError
-        (``errors.py`` has its kinds), ProtocolError, ClientClosed, ClientForked and
+        (``errors.py`` has its kinds), ProtocolError, ModelChanged, ClientClosed, ClientForked and
         ConnectionFailed.
         """
         if not blocking and (stream or show_progress):

@@ -6,6 +6,7 @@
     +-- ConnectionFailed   (ConnectionError)  a socket can't be set up or used
     +-- RequestTimeout     (TimeoutError)     no answer within the client's timeout
     +-- ProtocolError                         the server's answer can't be read
+    +-- ModelChanged                          the rest of a stream would be of another model
     +-- VersionMismatch    (AttributeError)   the server speaks another version
     +-- NotSupported       (ValueError)       the server, a 1.10 one, can't do what was asked for
     +-- ClientClosed                          close() was called
@@ -35,6 +36,7 @@ __all__ = [
     "ConnectionFailed",
     "RequestTimeout",
     "ProtocolError",
+    "ModelChanged",
     "VersionMismatch",
     "NotSupported",
     "ClientClosed",
@@ -66,6 +68,10 @@ class RequestTimeout(BertServingError, TimeoutError):
 
 class ProtocolError(BertServingError):
     """The server's answer can't be read, or answers something else."""
+
+
+class ModelChanged(BertServingError):
+    """The rest of a stream would be of another model than what came before; ask again for all."""
 
 
 class VersionMismatch(BertServingError, AttributeError):

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 
-from bert_serving.client.errors import ProtocolError
+from bert_serving.client.errors import ModelChanged, ProtocolError
 from bert_serving.client.protocol import Details, Part, VectorsReply
 
 __all__ = ["RowsToCome", "assemble"]
@@ -17,12 +17,14 @@ class RowsToCome:
     """The rows of one request that no part has brought yet.
 
     A request that was sent again may be computed again: what came before is taken out of the parts
-    of the second time.
+    of the second time. These may be of another model, if the server got one meanwhile; then they
+    aren't the rest of the first ones.
     """
 
     def __init__(self, rows: int) -> None:
         self._total = rows
         self._seen: Set[int] = set()
+        self._model: Optional[str] = None
 
     @property
     def missing(self) -> int:
@@ -30,9 +32,14 @@ class RowsToCome:
         return self._total - len(self._seen)
 
     def fresh(self, reply: VectorsReply) -> VectorsReply:
-        """``reply`` with those of its rows that are new. Raises ProtocolError for unknown rows."""
+        """``reply`` with those of its rows that are new.
+
+        Raises ProtocolError for unknown rows, ModelChanged for those of another model.
+        """
         part = reply.part
         assert part is not None, "a reply of a stream is a part"
+        if reply.details is not None and reply.details.model is not None:
+            self._check_model(reply.details.model)
         places = []
         for place, row in enumerate(part.rows):
             if not 0 <= row < self._total:
@@ -43,6 +50,16 @@ class RowsToCome:
                 self._seen.add(row)
                 places.append(place)
         return reply if len(places) == len(part.rows) else _some(reply, part, places)
+
+    def _check_model(self, model: str) -> None:
+        if self._model is None:
+            self._model = model
+        if model != self._model:
+            raise ModelChanged(
+                "the server's model changed while a stream was under way: the rows so far are of "
+                "the old one (%.80s), the others would be of the new one (%.80s); drop what came "
+                "and ask again for all" % (self._model, model)
+            )
 
 
 def _some(reply: VectorsReply, part: Part, places: List[int]) -> VectorsReply:

@@ -15,7 +15,7 @@ __all__ = ["take_with_progress"]
 def take_with_progress(parts: Iterable[Taken], rows: int) -> Taken:
     """All ``parts`` of a stream of ``rows`` as one reply, with a tqdm bar meanwhile.
 
-    Raises ImportError without tqdm, and the ServerError or ProtocolError that comes for a part.
+    Raises ImportError without tqdm, and what comes instead of a part, as ``vectors_in`` does.
     """
     replies: List[VectorsReply] = []
     with _bar(rows) as bar:

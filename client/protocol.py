@@ -129,7 +129,9 @@ class Details(NamedTuple):
     ``num_tokens`` counts what was computed, special tokens included; ``truncated`` are the rows
     that were cut; ``offsets`` has for each row the first character of each token and the one behind
     its last, (0, 0) for special tokens. ``failed`` says of rows that can't be computed why; their
-    vectors are zeros. In a part, the first is of the whole request, the others of the part's rows.
+    vectors are zeros. ``model`` is the fingerprint of the model that computed all; None: the server
+    doesn't say. In a part, the first and the last are of the whole request, the others of the
+    part's rows.
     """
 
     num_tokens: int = 0
@@ -137,6 +139,7 @@ class Details(NamedTuple):
     timings: Optional[Timings] = None
     offsets: Optional[List[List[List[int]]]] = None
     failed: Mapping[int, str] = {}
+    model: Optional[str] = None
 
 
 class Part(NamedTuple):

@@ -80,10 +80,18 @@ def _details_json(details: Details) -> bytes:
     )
     if details.failed:
         text += b',"failed":' + json.dumps(details.failed).encode("ascii")
+    if details.model is not None:
+        text += _model_json(details.model)
     if details.timings is None:
         return text
     names = b',"timings":{"tokenize":%.6f,"queue":%.6f,"compute":%.6f,"total":%.6f}'
     return text + names % tuple(details.timings)
+
+
+@lru_cache(maxsize=8)
+def _model_json(model: str) -> bytes:
+    """The same with every reply."""
+    return b',"model":' + json.dumps(model).encode("ascii")
 
 
 def _part_json(part: Part) -> bytes:
@@ -179,6 +187,7 @@ def _vectors(request_id: int, info: Mapping[str, Any], content: Frame) -> Vector
         None if timings is None else Timings(*(float(timings[name]) for name in Timings._fields)),
         info.get("offsets"),
         {int(row): str(message) for row, message in info.get("failed", {}).items()},
+        _model(info.get("model")),
     )
     part = Part(_rows(info["rows"]), bool(info["last"])) if "rows" in info else None
     if part is not None:
@@ -201,6 +210,12 @@ def _shape(shape: Any, count: int) -> List[int]:
         raise ValueError("it has no vectors, but the shape %s" % shape)
     sizes: List[int] = shape
     return sizes
+
+
+def _model(model: Any) -> Optional[str]:
+    if model is not None and not isinstance(model, str):
+        raise TypeError("its model is %s, no string" % type(model).__name__)
+    return model
 
 
 def _rows(rows: Any) -> List[int]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from bert_serving.client.calls import Call
-from bert_serving.client.errors import ProtocolError
+from bert_serving.client.errors import ModelChanged, ProtocolError
 from bert_serving.client.parts import RowsToCome
 from bert_serving.client.protocol import CANCEL, ErrorKind, ErrorReply, Request, VectorsReply
 
@@ -22,7 +23,7 @@ __all__ = ["Inbox", "RequestLedger", "Taken"]
 
 
 class Taken(NamedTuple):
-    """A reply, one of protocol's or a ProtocolError for one that can't be read, and its call."""
+    """A reply, one of protocol's or the exception that the asker gets instead, and its call."""
 
     request_id: int
     reply: Any
@@ -99,6 +100,7 @@ class RequestLedger:
         self._identity = identity
         self._entries: Dict[int, _Entry] = {}
         self._repeats: Dict[int, int] = {}  # ids of repeated requests to those of the first ones
+        self._unwanted: List[Request] = []  # CANCEL for streams that ended before their last part
 
     @property
     def pending(self) -> Set[int]:
@@ -129,11 +131,14 @@ class RequestLedger:
         return self._again(under_way, now)
 
     def complete(self, now: float) -> Iterator[Request]:
-        """What is ``incomplete``, to be sent again."""
-        if not self.incomplete:
+        """What is to be sent because of what was delivered: streams that are ``incomplete``, again,
+        and CANCEL for those whose other parts aren't wanted.
+        """
+        if not (self.incomplete or self._unwanted):
             return iter(())
         incomplete, self.incomplete = self.incomplete, []
-        return self._again(incomplete, now)
+        unwanted, self._unwanted = self._unwanted, []
+        return chain(unwanted, self._again(incomplete, now))
 
     def _again(self, request_ids: List[int], now: float) -> Iterator[Request]:
         for request_id in request_ids:
@@ -168,7 +173,9 @@ class RequestLedger:
         if entry.rows is not None and isinstance(reply, VectorsReply) and reply.part is not None:
             try:
                 reply = entry.rows.fresh(reply)
-            except ProtocolError as error:
+            except (ProtocolError, ModelChanged) as error:
+                if not reply.part.is_last:
+                    self._unwanted += self._cancels([request_id])
                 reply = error
             else:
                 return self._deliver_part(request_id, entry, reply)
@@ -224,11 +231,7 @@ class RequestLedger:
         What is to be sent so that the server doesn't compute it: CANCEL for what it may have, if it
         is of protocol 2.
         """
-        cancelled = [
-            Request(self._identity, CANCEL, request_id)
-            for request_id in sorted(inbox.outstanding)
-            if self._entries[request_id].call.options is not None
-        ]
+        cancelled = self._cancels(sorted(inbox.outstanding))
         for request_id in [*inbox.outstanding, *inbox.arrived]:
             del self._entries[request_id]
         inbox.outstanding.clear()
@@ -236,6 +239,14 @@ class RequestLedger:
         inbox.parts.clear()
         self.incomplete = [one for one in self.incomplete if one in self._entries]
         return cancelled
+
+    def _cancels(self, request_ids: List[int]) -> List[Request]:
+        """CANCEL for those that a server of protocol 2 may have."""
+        return [
+            Request(self._identity, CANCEL, request_id)
+            for request_id in request_ids
+            if self._entries[request_id].call.options is not None
+        ]
 
     def hand_over(self, inbox: Inbox, heir: Inbox) -> None:
         """Everything in ``inbox``, under way or arrived, is ``heir``'s from now on."""

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from bert_serving.client.calls import Call
-from bert_serving.client.errors import ProtocolError, server_error
+from bert_serving.client.errors import BertServingError, ProtocolError, server_error
 from bert_serving.client.protocol import ErrorReply, Timings, VectorsReply
 from bert_serving.client.requests import Taken
 
@@ -34,6 +34,8 @@ class Response(NamedTuple):
     cut. ``num_tokens`` counts what the server computed, special tokens included; ``timings`` says
     where the time went. These two are None from a server of bert-as-service 1.10. ``failed`` says
     of texts that could not be computed why; with ``partial=True`` their vectors are zeros.
+    ``model`` is the fingerprint of the model that computed them, ``model_fingerprint`` in the
+    server's configuration; None if the server doesn't say.
     """
 
     id: int
@@ -44,10 +46,11 @@ class Response(NamedTuple):
     num_tokens: Optional[int] = None
     timings: Optional[Timings] = None
     failed: Mapping[int, str] = {}
+    model: Optional[str] = None
 
 
 def response_of(taken: Taken, output_fmt: str) -> Response:
-    """The result in ``taken``; raises a ServerError or ProtocolError if there is none."""
+    """The result in ``taken``; raises a ServerError, ProtocolError or ModelChanged instead."""
     reply = vectors_in(taken.reply)
     array = _finished(reply.array, taken.call)
     details = reply.details
@@ -60,11 +63,12 @@ def response_of(taken: Taken, output_fmt: str) -> Response:
         None if details is None else details.num_tokens,
         None if details is None else details.timings,
         {} if details is None else details.failed,
+        None if details is None else details.model,
     )
 
 
 def vectors_in(reply: Any) -> VectorsReply:
-    """``reply`` itself; raises the ServerError or ProtocolError that it is instead of vectors."""
+    """``reply`` itself; raises what it is instead of vectors, as :func:`response_of` does."""
     _raise_if_failed(reply)
     if not isinstance(reply, VectorsReply):
         raise ProtocolError("the server answered texts with something else than vectors")
@@ -133,5 +137,5 @@ def concatenate(results: List[Any], output_fmt: str) -> Any:
 def _raise_if_failed(reply: Any) -> None:
     if isinstance(reply, ErrorReply):
         raise server_error(reply.kind, reply.message, reply.retry_after)
-    if isinstance(reply, ProtocolError):
+    if isinstance(reply, BertServingError):
         raise reply

@@ -33,6 +33,7 @@ __all__ = [
     "Form",
     "build_artifact",
     "cached_graph",
+    "content_of",
     "entry_directory",
     "lookup",
     "sha256_of",
@@ -211,15 +212,26 @@ def entry_directory(
     options.check_layers(source.config)
     check_head(source, options.pooling_strategy, options.num_labels)
     cache = Path(directory) if directory else user_cache_dir()
-    identity = {
-        "files": [[path.name, sha256_of(path, cache)] for path in source.files],
-        "layout": source.layout,
-        "options": asdict(options),
-        "form": asdict(form),
-        "code": _code_digest(),
-    }
+    content = content_of(source, options, cache)
+    identity = dict(content, form=asdict(form), code=_code_digest())
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8")).hexdigest()
     return cache / "graphs" / key
+
+
+def content_of(
+    source: ModelSource, options: GraphOptions, directory: Optional[PathLike]
+) -> Dict[str, Any]:
+    """What is computed by a model's graph, in whatever form and by whatever version of this package
+    it is made: plain values, which are equal for equal files and options.
+
+    Raises:
+        GraphOptError: a file can't be read.
+    """
+    return {
+        "files": [[path.name, sha256_of(path, directory)] for path in source.files],
+        "layout": source.layout,
+        "options": asdict(options),
+    }
 
 
 @lru_cache(maxsize=None)

@@ -11,18 +11,17 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 import numpy as np
 
 from bert_serving.client import protocol
-from bert_serving.client.protocol import Details, Timings
+from bert_serving.client.protocol import Details
 from bert_serving.server.messages import (
     Announced,
     Dropped,
     Part,
     Registered,
-    ReplyPlan,
     RequestFailed,
     RowLost,
 )
@@ -234,7 +233,7 @@ class Assembly:
             assert request.result is not None
             result = request.result
         self._end(handle)
-        details = None if plan is None else _details(plan, request, now, request.failed)
+        details = None if plan is None else plan.details(request.began, now, request.failed)
         return [
             Complete(
                 registered.client,
@@ -273,11 +272,10 @@ class Assembly:
                 registered.request_id,
                 as_wanted(array, registered.plan),
                 share(of_rows.tokens, rows),
-                _details(
-                    registered.plan._replace(
-                        truncated=tuple(row for row in rows if row in of_rows.truncated)
-                    ),
-                    request,
+                registered.plan._replace(
+                    truncated=tuple(row for row in rows if row in of_rows.truncated)
+                ).details(
+                    request.began,
                     now,
                     {row: request.failed[row] for row in rows if row in request.failed},
                 ),
@@ -310,13 +308,3 @@ def _store(request: _Request, piece: Slice, registered: Registered) -> None:
     else:
         request.result[piece.indices] = piece.vectors
     _note_arrival(request, piece, registered.rows)
-
-
-def _details(plan: ReplyPlan, request: _Request, now: float, failed: Mapping[int, str]) -> Details:
-    timings = Timings(
-        tokenize=plan.tokenized - plan.accepted,
-        queue=request.began - plan.accepted,
-        compute=now - request.began,
-        total=now - plan.accepted,
-    )
-    return Details(plan.num_tokens, plan.truncated, timings, failed=failed)

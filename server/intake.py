@@ -17,8 +17,9 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 from bert_serving.client.options import NO_OPTIONS
 from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.batching import Row, rows_of
-from bert_serving.server.messages import Registered, ReplyPlan
+from bert_serving.server.messages import Registered
 from bert_serving.server.pooling import Pooling
+from bert_serving.server.reply_plan import ReplyPlan
 from bert_serving.server.tokenization import EncodedTexts, TextTooLong, Tokenizer, padded_length
 
 __all__ = ["Accepted", "Chunk", "Intake", "InvalidText"]
@@ -55,8 +56,8 @@ class Accepted:
 
     ``pooling`` is None if it wants the server's own; ``per_token``: its result has a vector for
     each token, and therefore a padded length; ``with_tokens``: the client gets the tokens. ``now``
-    is the time of the machine's steady clock. Texts and their JSON are let go as soon as nothing
-    needs them: large requests are open for long.
+    is the time of the machine's steady clock, ``model`` the fingerprint of that of its generation.
+    Texts and their JSON are let go as soon as nothing needs them: large requests are open for long.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Accepted:
         per_token: bool,
         with_tokens: bool,
         now: float,
+        model: bytes = b"",
     ) -> None:
         self.handle = handle
         large = len(request.payload) > LARGE_PAYLOAD
@@ -81,6 +83,7 @@ class Accepted:
         self.pooling = pooling
         self.with_tokens = with_tokens
         self.accepted_at = now
+        self._model = model
         self.sent_at: Optional[float] = None  # when its first batch was, to a worker
         self.submitted = 0  # texts handed out to be tokenized
         self._tokenized = 0
@@ -153,6 +156,7 @@ class Accepted:
             self.num_tokens,
             self.accepted_at,
             now,
+            self._model,
             tuple(sorted(self._truncated)),
         )
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from bert_serving.server.frame_parts import (
     values_of,
 )
 from bert_serving.server.pooling import Pooling
+from bert_serving.server.reply_plan import ReplyPlan
 
 __all__ = [
     "Announced",
@@ -48,7 +49,6 @@ __all__ = [
     "Part",
     "Ready",
     "Registered",
-    "ReplyPlan",
     "RequestFailed",
     "RowLost",
     "Waiting",
@@ -62,7 +62,6 @@ BATCH = struct.Struct("=c?6xqq")  # alone, batch, rows
 PART = struct.Struct("=c?6xq8sqqdq32s")  # per token, rows, dtype, shape, began, batch, worker
 DONE = struct.Struct("=q32s")  # batch, worker
 REGISTERED = struct.Struct("=cq20sqq")  # handle, request id in digits, rows, padded length
-PLAN = struct.Struct("=??qdd")  # as ReplyPlan, but for the rows that were cut
 
 
 @dataclass(frozen=True)
@@ -146,20 +145,6 @@ class Broken:
         return [json_frame(b"k", **asdict(self))]
 
 
-class ReplyPlan(NamedTuple):
-    """How the client of a protocol 2 request wants its reply, and what is to be told of it.
-
-    Times are of the machine's steady clock, which all its processes share.
-    """
-
-    stream: bool  # in parts, as they come
-    half: bool  # as float16
-    num_tokens: int
-    accepted: float
-    tokenized: float
-    truncated: Tuple[int, ...] = ()  # rows
-
-
 @dataclass(frozen=True)
 class Announced:
     """A request that takes long to tokenize, and whose client doesn't ask again if it is lost."""
@@ -195,8 +180,8 @@ class Registered:
         head = REGISTERED.pack(b"r", self.handle, digits, self.rows, self.padded_length)
         truncated = b""
         if self.plan is not None:
-            head += PLAN.pack(*self.plan[:-1])
-            truncated = np.array(self.plan.truncated, np.int64).tobytes()
+            plan, truncated = self.plan.packed()
+            head += plan
         frames = [head, self.client, self.tokens or b"", self.offsets or b"", truncated]
         while not frames[-1]:
             frames.pop()
@@ -359,8 +344,7 @@ def _registered(head: bytes, frames: Sequence[Any]) -> Registered:
     ]
     plan = None
     if len(head) > REGISTERED.size:
-        fields = PLAN.unpack_from(head, REGISTERED.size)
-        plan = ReplyPlan._make((*fields, tuple(np.frombuffer(truncated, np.int64).tolist())))
+        plan = ReplyPlan.unpacked(head, REGISTERED.size, truncated)
     return Registered(
         handle, client, request_id, rows, padded_length, tokens or None, plan, offsets or None
     )

@@ -16,6 +16,7 @@ from bert_serving.server.devices import assign, cpu_threads, cuda_is_installed, 
 from bert_serving.server.errors import StartupError
 from bert_serving.server.logs import colors_wanted, stage
 from bert_serving.server.making import make_graph, run_module
+from bert_serving.server.model_fingerprint import computed_by, fingerprint_of
 from bert_serving.server.model_flags import AUTO
 from bert_serving.server.planning import (
     SequencePlan,
@@ -83,6 +84,7 @@ def prepare(
     graph: Optional[str] = None
     layers_order: Optional[Dict[str, Any]] = None
     vocabulary: Optional[str] = None
+    computed: Optional[Dict[str, Any]] = None
     if engine == "echo" and args.model_dir is None:
         plan, model = plan_echo(args), "echo"
         hidden_size = plan.dimension
@@ -95,6 +97,7 @@ def prepare(
         if target is not None:
             form = cache.Form(target, precision, "gpu" if on_gpu else "cpu", packed)
             graph = str(_graph(args, source, plan, form))
+            computed = computed_by(source, plan.graph, form, args.graph_tmp_dir)
             if not args.fixed_pooling:
                 layers_order = _layers_order(args, source, _every_layer(plan.graph), form)
     engine_spec = EngineSpec(
@@ -116,7 +119,8 @@ def prepare(
     spec = _spec(
         args, plan, model, vocabulary, engine_spec, fitted, padding_weight, devices, config
     )
-    return replace(spec, http=http, security=security)
+    fingerprint = fingerprint_of(spec, computed)
+    return replace(spec, http=http, security=security, model_fingerprint=fingerprint)
 
 
 def _devices(args: argparse.Namespace, engine: str) -> Tuple[int, ...]:

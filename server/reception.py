@@ -71,6 +71,7 @@ class Reception:
             per_token=self.spec.engine.per_token if pooling is None else pooling.per_token,
             with_tokens=self.spec.show_tokens if options is None else options.tokens,
             now=now,
+            model=self.spec.model_fingerprint.encode("ascii"),
         )
         size = size._replace(reply=self._reply_bytes(accepted, _longest(accepted)))
         self._requests.check(request.identity, size, rate)

@@ -126,6 +126,7 @@ class ServiceSpec:
     verbose: bool
     use_color: bool
     drain_timeout: float  # seconds for what was accepted when the service is to stop
+    model_fingerprint: str = ""  # of all that decides the vectors; "": it isn't known
     generation: int = 1  # how often the model was loaded: once at the start, and by reloading
     http: Optional[HttpSpec] = None
     security: SecuritySpec = SecuritySpec()

@@ -46,6 +46,7 @@ def describe_service(
         "bert_serving_version": __version__,
         "protocol": PROTOCOL,
         "model": spec.model,
+        "model_fingerprint": spec.model_fingerprint,
         "generation": spec.generation,
         "engine": spec.engine.name,
         "dimension": spec.engine.dimension,

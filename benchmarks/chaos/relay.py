@@ -11,10 +11,13 @@ __all__ = ["Relay"]
 
 
 class Relay:
-    """Listens on ``port`` of this machine and passes on what comes to another one, until cut."""
+    """Listens on ``port`` of this machine and passes on what comes to another one, until cut.
+
+    ``target`` is that port; another one holds for new connections.
+    """
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
         self._sockets: List[socket.socket] = []
         self._threads: List[threading.Thread] = []
         self._listener = socket.socket()
@@ -34,7 +37,7 @@ class Relay:
             except OSError:
                 return  # closed
             try:
-                far = socket.create_connection(("127.0.0.1", self._target))
+                far = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 near.close()  # nobody listens there now
                 continue

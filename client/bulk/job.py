@@ -83,8 +83,8 @@ class Job:
         found = differences(before, now)
         if found:
             raise UsageError(
-                "%s is of a run that this can't go on with: %s; give the same input and flags, "
-                "or begin anew by --restart" % (self.paths.progress, "; ".join(found))
+                "%s is of a run that this can't go on with: %s; give the same input, flags and "
+                "model, or begin anew by --restart" % (self.paths.progress, "; ".join(found))
             )
 
     # ---------------------------------------------------------------------------------- running

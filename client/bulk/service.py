@@ -78,6 +78,8 @@ class ServerEncoder(Encoder):
 
     What an overloaded server refuses is sent again, one request for each that it answers, or when
     it has answered all, after the time that it asked to wait. ``wait`` waits so many seconds.
+
+    All vectors are of the model that ``config`` tells: what another one answers is an error.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class ServerEncoder(Encoder):
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self.config = config
+        self._model = config.get("model_fingerprint") or None  # a 1.10 server doesn't say
         self._client = client
         self._options = options
         self._wait = wait
@@ -127,7 +130,9 @@ class ServerEncoder(Encoder):
         self._sent[self._client.request_id] = request
 
     def receive(self) -> Result:
-        """See :meth:`Encoder.receive`. Raises BulkError, too, if all is refused for too long."""
+        """See :meth:`Encoder.receive`. Raises BulkError, too, if all is refused for too long, or
+        the answer is of another model.
+        """
         waited = 0.0
         while True:
             try:
@@ -148,11 +153,20 @@ class ServerEncoder(Encoder):
                     self._wait(seconds)
                     self._send(self._refused.popleft())
                 continue
+            self._check_model(response.model)
             request = self._sent.pop(response.id)
             if self._refused:
                 self._send(self._refused.popleft())
             vectors = np.asarray(response.embedding)
             return Result(request.id, vectors, len(response.truncated))
+
+    def _check_model(self, model: Optional[str]) -> None:
+        if model != self._model:
+            raise BulkError(
+                "the server's model changed during the run: its fingerprint was %s and is %s; give "
+                "the server the old model and go on, or begin anew with the new one by --restart"
+                % (self._model or "not told", model or "not told")
+            )
 
     def _failed(self) -> Optional[_Request]:
         """The request that an error was about: the one that isn't waited for any more."""

@@ -13,8 +13,10 @@ from bert_serving.client.bulk.rows import Batch, Position
 __all__ = ["State", "differences", "load", "model_identity", "save"]
 
 FORMAT = 1
-#: What of a server's configuration decides the vectors, as far as it says it.
+#: What of a server's configuration decides the vectors, as far as it says it. The fingerprint says
+#: it all, but a 1.10 server has none, and the others tell a user what is different.
 MODEL_KEYS = (
+    "model_fingerprint",
     "model",
     "model_dir",
     "tuned_model_dir",

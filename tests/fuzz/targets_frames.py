@@ -89,7 +89,7 @@ def run_reply(data: bytes) -> None:
 
 def reply_seeds() -> List[bytes]:
     vectors = np.arange(8, dtype=np.float32).reshape(2, 4)
-    details = Details(12, (1,), Timings(0.1, 0.2, 0.3, 0.6))
+    details = Details(12, (1,), Timings(0.1, 0.2, 0.3, 0.6), model="0123456789abcdef")
     offsets = b"[[[0,0],[0,1],[0,0]],[[0,0],[2,5],[0,0]]]"
     tokens = b'[["[CLS]","a","[SEP]"],["[CLS]","b","[SEP]"]]'
     replies = (

@@ -62,11 +62,15 @@ def test_tokens_are_found_again_in_the_text(connect: Connect) -> None:
 
 
 def test_details(connect: Connect) -> None:
-    response = connect().encode(["hello", "hello world"], details=True, show_tokens=True)
+    client = connect()
+    response = client.encode(["hello", "hello world"], details=True, show_tokens=True)
     assert response.num_tokens == sum(len(row) for row in response.tokens)
     assert response.truncated == ()
     assert 0 <= response.timings.queue <= response.timings.total
     assert response.timings.tokenize <= response.timings.total
+    assert response.model == client.server_config["model_fingerprint"]
+    for _, part in client.encode(["hello", "hello world"], details=True, stream=True):
+        assert part.model == response.model
 
 
 def test_half_precision_and_unit_length(connect: Connect) -> None:

@@ -30,10 +30,12 @@ Frames = List[bytes]
 #: What to send for a request: any number of messages, also those of earlier requests.
 Answer = Callable[[Request], Iterable[Frames]]
 
+MODEL = "0123456789abcdef"
 CONFIG = {
     "server_version": "1.10.0",
     "bert_serving_version": __version__,
     "protocol": 2,
+    "model_fingerprint": MODEL,
     "max_seq_len": 25,
     "max_length": 25,
     "show_tokens_to_client": False,
@@ -81,6 +83,7 @@ def vectors_reply(
     tokens: Optional[bytes] = None,
     rows: Optional[List[int]] = None,
     is_last: bool = True,
+    model: Optional[str] = MODEL,
 ) -> Frames:
     """The reply to an encode request, of protocol 2 if it is; a part if ``rows`` are named."""
     texts, _ = parse_texts(request)
@@ -94,7 +97,7 @@ def vectors_reply(
         if tokens is None and options.tokens:
             tokens = json.dumps([words_of(text) for text in mine]).encode()
         cut = tuple(row for row in chosen if len(words_of(texts[row])) > MAX_WORDS)
-        details = Details(sum(len(words_of(text)) for text in texts), cut, TIMINGS)
+        details = Details(sum(len(words_of(text)) for text in texts), cut, TIMINGS, model=model)
         if options.offsets:
             offsets = json.dumps([offsets_of(text) for text in mine]).encode()
     part = None if rows is None else Part(rows, is_last)
@@ -103,7 +106,7 @@ def vectors_reply(
     )
 
 
-def stream_reply(request: Request, size: int = 2) -> List[Frames]:
+def stream_reply(request: Request, size: int = 2, model: Optional[str] = MODEL) -> List[Frames]:
     """All parts of a stream, of ``size`` rows each."""
     starts = range(0, request.rows, size)
     return [
@@ -112,6 +115,7 @@ def stream_reply(request: Request, size: int = 2) -> List[Frames]:
             None,
             list(range(start, min(start + size, request.rows))),
             start + size >= request.rows,
+            model,
         )
         for start in starts
     ]

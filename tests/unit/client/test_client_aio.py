@@ -16,6 +16,7 @@ from bert_serving.client import (
     ClientClosed,
     ConnectionFailed,
     DeadlineExceeded,
+    ModelChanged,
     NotSupported,
     ProtocolError,
     RequestTimeout,
@@ -425,6 +426,24 @@ def test_a_stream_goes_on_after_a_restart(server: Any, parts: Any, vectors: Any)
                 server.script.texts = lambda request: parts(request, 3)
                 server.start()
         np.testing.assert_array_equal([seen[row] for row in range(7)], vectors(texts))
+
+    use(server, work)
+
+
+def test_a_stream_of_another_model(server: Any, parts: Any) -> None:
+    server.script.texts = lambda request: parts(request, 2)[:2]
+    texts = ["text %d" % number for number in range(7)]
+
+    async def work(client: AsyncBertClient) -> None:
+        stream = client.encode(texts, stream=True)
+        for _ in range(2):
+            await stream.__anext__()
+        server.kill()
+        server.script.texts = lambda request: parts(request, 3, "f" * 16)[:1]
+        server.start()
+        with pytest.raises(ModelChanged, match="ask again for all"):
+            await stream.__anext__()
+        await until(lambda: server.cancelled == [2])
 
     use(server, work)
 

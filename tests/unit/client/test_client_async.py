@@ -64,7 +64,7 @@ def test_fetch(client: Any, vectors: Any) -> None:
 
 def test_response_is_1_10s_named_tuple() -> None:
     assert Response._fields[:3] == ("id", "embedding", "tokens")
-    assert Response(1, [[0.5]], "") == (1, [[0.5]], "", None, (), None, None, {})
+    assert Response(1, [[0.5]], "") == (1, [[0.5]], "", None, (), None, None, {}, None)
 
 
 def test_fetch_has_tokens(server: Any, connect: Any, answer: Any) -> None:

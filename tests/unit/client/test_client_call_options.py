@@ -181,6 +181,7 @@ def test_details(ours: Any, vectors: Any) -> None:
         "compute": 0.75,
         "total": 1.5,
     }
+    assert response.model == ours.server_config["model_fingerprint"]
 
 
 def test_pairs(server: Any, ours: Any, vectors: Any) -> None:
@@ -435,7 +436,7 @@ def test_what_a_1_10_server_is_asked(old_server: Any, old: Any, vectors: Any) ->
     np.testing.assert_array_equal(array, vectors(["a", "b"]))
     np.testing.assert_array_equal(old.encode(["a"], show_progress=True), vectors(["a"]))
     response = old.encode(["a"], details=True)
-    assert response[2:] == ("", None, (), None, None, {})
+    assert response[2:] == ("", None, (), None, None, {}, None)
     old.encode(["a"], blocking=False, dtype="float16")
     assert next(old.fetch()).embedding.dtype == np.float16
     assert set(map(len, old_server.requests)) == {4}

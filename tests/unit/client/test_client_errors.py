@@ -24,6 +24,7 @@ def test_all() -> None:
         "ConnectionFailed",
         "RequestTimeout",
         "ProtocolError",
+        "ModelChanged",
         "VersionMismatch",
         "NotSupported",
         "ClientClosed",

@@ -44,6 +44,7 @@ def test_all() -> None:
         "ConnectionFailed",
         "RequestTimeout",
         "ProtocolError",
+        "ModelChanged",
         "VersionMismatch",
         "NotSupported",
         "ClientClosed",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, List, Optional
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_serving.client import ProtocolError
+from bert_serving.client import ModelChanged, ProtocolError
 from bert_serving.client.parts import RowsToCome, assemble
 from bert_serving.client.protocol import Details, Part, Timings, VectorsReply
 from bert_serving.client.streams import PartIterator
@@ -70,6 +71,39 @@ def test_without_tokens_and_details() -> None:
 def test_rows_that_the_request_does_not_have(row: int) -> None:
     with pytest.raises(ProtocolError, match="row %d of a request that has 4" % row):
         RowsToCome(4).fresh(part_of([row]))
+
+
+def of_model(reply: VectorsReply, model: Optional[str]) -> VectorsReply:
+    assert reply.details is not None
+    return replace(reply, details=reply.details._replace(model=model))
+
+
+def test_rows_of_another_model() -> None:
+    rows = RowsToCome(4)
+    rows.fresh(of_model(part_of([0, 1]), "old"))
+    rows.fresh(of_model(part_of([1, 2]), "old"))
+    with pytest.raises(ModelChanged, match=r"old one \(old\), .* new one \(new\); .* ask again"):
+        rows.fresh(of_model(part_of([0, 3]), "new"))
+    assert rows.missing == 1
+
+
+def test_a_server_that_does_not_tell_its_model() -> None:
+    rows = RowsToCome(4)
+    for number, model in enumerate([None, "a", None, "a"]):
+        rows.fresh(of_model(part_of([number]), model))
+    assert rows.missing == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 9), unique=True))))
+def test_rows_are_of_one_model(parts: List[Any]) -> None:
+    rows = RowsToCome(10)
+    for model, numbers in parts:
+        part = of_model(part_of(numbers), model)
+        if model == parts[0][0]:
+            assert rows.fresh(part).details.model == model  # type: ignore[union-attr]
+        else:
+            with pytest.raises(ModelChanged):
+                rows.fresh(part)
 
 
 @given(st.permutations(range(7)), st.integers(1, 7))

@@ -7,7 +7,7 @@ from typing import Any, List
 import numpy as np
 import pytest
 
-from bert_serving.client import BertClient, DeadlineExceeded, RequestTimeout
+from bert_serving.client import BertClient, DeadlineExceeded, ModelChanged, RequestTimeout
 
 
 @pytest.fixture(params=["ours", "1.10"])
@@ -160,6 +160,41 @@ def test_a_stream_goes_on(make_server: Any, connect: Any, parts: Any, vectors: A
     assert server.headers[1]["again"] is True
     server.script.texts = normal
     assert client.encode(["a"]).shape == (1, 2)
+
+
+def test_a_stream_of_another_model(make_server: Any, connect: Any, parts: Any) -> None:
+    server = make_server()
+    client = connect(server)
+    texts = ["text %d" % number for number in range(7)]
+    normal = server.script.texts
+    server.script.texts = lambda request: parts(request, 2)[:2]
+    stream = client.encode(texts, stream=True)
+    seen = [next(stream)[0].tolist() for _ in range(2)]
+    restart(server, lambda request: parts(request, 3, "f" * 16)[:1])
+    with pytest.raises(ModelChanged, match="ask again for all"):
+        next(stream)
+    assert seen == [[0, 1], [2, 3]]
+    assert list(stream) == []
+    server.wait_until(lambda: server.cancelled == [2])
+    server.script.texts = normal
+    assert client.encode(texts).shape == (7, 2)
+
+
+def test_a_bar_over_two_models(
+    make_server: Any, connect: Any, in_thread: Any, parts: Any, vectors: Any
+) -> None:
+    server = make_server()
+    client = connect(server)
+    texts = ["text %d" % number for number in range(7)]
+    server.script.texts = lambda request: parts(request, 2)[:2]
+    waiting = in_thread(client.encode, texts, show_progress=True)
+    server.wait_for(1)
+    # So that the parts have been read when the server goes.
+    assert client.server_status["asked"] == "SHOW_STATUS"
+    restart(server, lambda request: parts(request, 3, "f" * 16))
+    with pytest.raises(ModelChanged):
+        waiting()
+    np.testing.assert_array_equal(client.encode(texts, show_progress=True), vectors(texts))
 
 
 def test_many_threads(server: Any, connect: Any, in_thread: Any, vectors: Any) -> None:

@@ -115,8 +115,9 @@ def test_details_round_trip(
     numbers = st.lists(st.integers(0, 2**40), max_size=4)
     timings = Timings(*data.draw(st.tuples(*[seconds] * 4))) if has_timings else None
     failed = data.draw(st.dictionaries(st.integers(0, 99), st.text(max_size=9), max_size=3))
+    model = data.draw(st.none() | st.text(max_size=20))
     details = Details(
-        data.draw(st.integers(0, 2**40)), tuple(data.draw(numbers)), timings, None, failed
+        data.draw(st.integers(0, 2**40)), tuple(data.draw(numbers)), timings, None, failed, model
     )
     part = None
     if is_last is not None:
@@ -215,6 +216,16 @@ def test_error_raises_in_a_1_10_client(kind: str, message: str) -> None:
         (
             [
                 b"me",
+                b'{"dtype":"f4","shape":[0],"num_tokens":1,"truncated":[],"model":5}',
+                b"",
+                b"7",
+            ],
+            "its model is int",
+            7,
+        ),
+        (
+            [
+                b"me",
                 b'{"dtype":"f4","shape":[0],"num_tokens":1,"truncated":[],"rows":[1],"last":true}',
                 b"",
                 b"7",
@@ -257,6 +268,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 KEYS = ["dtype", "shape", "tokens", "num_tokens", "truncated", "timings", "offsets", "rows", "last"]
+KEYS += ["failed", "model"]
 infos = st.dictionaries(
     st.sampled_from([*KEYS, "error"]), json_values | st.sampled_from(["float32", [0], [1], [1, 1]])
 )

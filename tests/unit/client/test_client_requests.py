@@ -4,15 +4,16 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bert_serving.client import ProtocolError, requests
+from bert_serving.client import ModelChanged, ProtocolError, requests
 from bert_serving.client.calls import Call, command
 from bert_serving.client.options import NO_OPTIONS, Options
 from bert_serving.client.protocol import (
     CANCEL,
+    Details,
     ErrorKind,
     ErrorReply,
     Part,
@@ -161,8 +162,9 @@ def test_what_is_forgotten_is_cancelled_at_a_server_that_can() -> None:
 STREAM = Call(b'["a","b","c","d"]', 4, Options(stream=True), is_stream=True)
 
 
-def part_reply(rows: List[int], is_last: bool = False) -> VectorsReply:
-    return VectorsReply(1, np.array(rows, np.float32)[:, None], "", None, Part(rows, is_last))
+def part_reply(rows: List[int], is_last: bool = False, model: Optional[str] = None) -> VectorsReply:
+    details = Details(model=model)
+    return VectorsReply(1, np.array(rows, np.float32)[:, None], "", details, Part(rows, is_last))
 
 
 def taken_rows(ledger: RequestLedger, inbox: Inbox) -> List[Tuple[List[int], bool]]:
@@ -231,6 +233,55 @@ def test_an_incomplete_stream_that_nobody_waits_for() -> None:
     ledger.deliver(1, part_reply([0], is_last=True))
     ledger.forget(inbox)
     assert list(ledger.complete(0.0)) == []
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_stream_ends_where_another_model_begins(is_last: bool) -> None:
+    ledger, inbox = Ledger(), Inbox()
+    ledger.ask(inbox, STREAM)
+    ledger.deliver(1, part_reply([0, 1], model="old"))
+    assert len(list(ledger.open_again(0.0))) == 1
+    assert ledger.deliver(1, part_reply([0, 1, 2, 3], is_last, model="new"))
+    # What the server has not computed isn't wanted any more.
+    assert list(ledger.complete(0.0)) == [Request(b"me", CANCEL, 1)] * (not is_last)
+    assert list(ledger.complete(0.0)) == []
+    assert ledger.take(inbox).reply.part.rows == [0, 1]
+    taken = ledger.take(inbox)
+    assert isinstance(taken.reply, ModelChanged)
+    assert taken.is_last
+    assert ledger.pending == set()
+    assert not ledger.deliver(1, part_reply([2, 3], True, model="old"))
+
+
+@given(
+    st.lists(
+        st.none() | st.tuples(st.lists(st.integers(0, 3), unique=True), st.sampled_from("ab")),
+        max_size=12,
+    )
+)
+def test_no_stream_has_rows_of_two_models(events: List[Any]) -> None:
+    """An event is a part, its rows and its model, or None: the connection was lost and is back."""
+    ledger, inbox = Ledger(), Inbox()
+    ledger.ask(inbox, STREAM)
+    for event in events:
+        if event is None:
+            assert len(list(ledger.open_again(0.0))) == len(inbox.outstanding)
+        else:
+            ledger.deliver(1, part_reply(event[0], model=event[1]))
+    models = [event[1] for event in events if event is not None]
+    replies = []
+    while inbox.has_some:
+        replies.append(ledger.take(inbox).reply)
+    is_mixed = len(set(models)) > 1
+    assert [type(reply) for reply in replies[len(replies) - is_mixed :]] == [
+        ModelChanged
+    ] * is_mixed
+    parts = replies[: len(replies) - is_mixed]
+    assert {reply.details.model for reply in parts} <= set(models[:1])
+    rows = [row for reply in parts for row in reply.part.rows]
+    assert len(rows) == len(set(rows))
+    cancelled = [request.request_id for request in ledger.complete(0.0)]
+    assert cancelled == [1] * is_mixed
 
 
 class Interleavings(RuleBasedStateMachine):

@@ -16,13 +16,14 @@ from bert_serving.server.messages import (
     Dropped,
     Part,
     Registered,
-    ReplyPlan,
     RequestFailed,
     RowLost,
 )
+from bert_serving.server.reply_plan import ReplyPlan
 
 DIMENSION = 3
 NOW = 100.0
+MODEL = "0123456789abcdef"
 Place = Tuple[int, int]
 
 
@@ -245,7 +246,7 @@ def test_the_memory_of_ended_requests_is_bounded(monkeypatch: pytest.MonkeyPatch
 
 
 def plan(stream: bool = False, half: bool = False, truncated: Tuple[int, ...] = ()) -> ReplyPlan:
-    return ReplyPlan(stream, half, 17, NOW, NOW + 1, truncated)
+    return ReplyPlan(stream, half, 17, NOW, NOW + 1, MODEL.encode("ascii"), truncated)
 
 
 def planned(handle: int, rows: int, plan: ReplyPlan, **texts: bytes) -> Registered:
@@ -262,7 +263,7 @@ def test_details_tell_of_tokens_cuts_and_times() -> None:
     assert outcome.offsets == b"[[[0,1]],[]]"
     details = outcome.details
     assert details is not None
-    assert (details.num_tokens, details.truncated) == (17, (0,))
+    assert (details.num_tokens, details.truncated, details.model) == (17, (0,), MODEL)
     # The batch that came last was begun first.
     assert details.timings == (1, 2, 6, 8)
 
@@ -320,6 +321,7 @@ def test_a_stream_has_each_row_once(rows: int, per_token: bool, data: Any) -> No
         assert outcome.part.is_last == (number == len(outcomes))
         assert json.loads(outcome.tokens or b"") == [tokens[row] for row in numbers]
         assert set(outcome.details.truncated) == cut & set(numbers)
+        assert outcome.details.model == MODEL
     assert sorted(seen) == list(range(rows))
     assert target.open_requests == 0
     assert target.ended_requests == 1

@@ -25,6 +25,7 @@ from bert_serving.server.tokenization import Tokenizer, TokenizerSettings
 
 WAIT_SECONDS = 30.0
 ACCEPTED_AT, TOKENIZED_AT = 100.0, 101.5
+MODEL = b"0123456789abcdef"
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def accept(
 ) -> Accepted:
     request = Request(b"client", b"", 9, len(texts), options)
     return Accepted(
-        handle, request, texts, is_tokenized, None, per_token, with_tokens, now=ACCEPTED_AT
+        handle, request, texts, is_tokenized, None, per_token, with_tokens, ACCEPTED_AT, MODEL
     )
 
 
@@ -162,6 +163,7 @@ def test_what_the_sink_is_told_in_protocol_2(intakes: Any, count: int) -> None:
     assert plan.num_tokens == (count - 1) * 5 + 6
     assert plan.truncated == (count - 1,)
     assert (plan.accepted, plan.tokenized) == (ACCEPTED_AT, TOKENIZED_AT)
+    assert plan.model == MODEL
     assert registered.tokens is None
     assert registered.offsets is not None
     offsets = json.loads(registered.offsets)

@@ -23,11 +23,11 @@ from bert_serving.server.messages import (
     Info,
     Part,
     Registered,
-    ReplyPlan,
     RequestFailed,
     Waiting,
     decode,
 )
+from bert_serving.server.reply_plan import ReplyPlan
 from bert_serving.server.sink import Sink, endings, reply_frames
 
 

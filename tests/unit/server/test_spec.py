@@ -32,6 +32,7 @@ SPEC = ServiceSpec(
     verbose=False,
     use_color=True,
     drain_timeout=7.5,
+    model_fingerprint="0123456789abcdef",
 )
 
 

@@ -88,6 +88,7 @@ def describe(
         verbose=False,
         use_color=False,
         drain_timeout=30.0,
+        model_fingerprint="0123456789abcdef",
     )
     answer = describe_service(spec, Endpoints.inside("/run/service"), client, statistics)
     described = json.loads(answer)
@@ -104,6 +105,13 @@ def test_the_version_is_the_one_that_1_10_clients_ask_for() -> None:
     assert described["server_version"] == "1.10.0"
     assert described["bert_serving_version"] == __version__
     assert described["protocol"] == 2
+
+
+def test_what_tells_the_model() -> None:
+    described = describe()
+    assert described["model"] == "echo"
+    assert described["model_fingerprint"] == "0123456789abcdef"
+    assert described["generation"] == 1
 
 
 def test_values_are_in_1_10_s_form() -> None:

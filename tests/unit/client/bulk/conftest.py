@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bert_serving.client import reply_frames as frames
+from bert_serving.client.protocol import Details
 
 
 @pytest.fixture
@@ -34,5 +35,8 @@ def overload() -> Any:
 @pytest.fixture
 def token_vectors() -> Any:
     return lambda request: frames.vectors_frames(
-        request.identity, request.request_id, np.zeros((1, 3, 2), np.float32)
+        request.identity,
+        request.request_id,
+        np.zeros((1, 3, 2), np.float32),
+        details=Details(model="0123456789abcdef"),
     )

@@ -131,6 +131,33 @@ def test_another_input_or_model(
     assert np.load(str(tmp_path / "out.npy")).shape == (6, 2)
 
 
+def test_the_model_changes_under_way(
+    encode: Command, server: Any, answer: Any, vectors: Any, tmp_path: Path, capsys: Any
+) -> None:
+    old, new = server.script.config["model_fingerprint"], "f" * 16
+    normal = server.script.texts
+    server.script.texts = lambda request: [
+        answer(request, model=new if b"text 9" in request.payload else old)
+    ]
+    assert encode("--window", "1") == 1
+    errors = capsys.readouterr().err
+    assert "model changed during the run: its fingerprint was %s and is %s" % (old, new) in errors
+    state = load(Paths(tmp_path / "out.npy").progress)
+    assert state is not None
+    assert state.rows == 8
+    server.script.config["model_fingerprint"] = new
+    server.script.texts = lambda request: [answer(request, model=new)]
+    assert encode() == 2
+    errors = capsys.readouterr().err
+    assert "the server's model_fingerprint was %s and is %s" % (old, new) in errors
+    assert "--restart" in errors
+    server.script.config["model_fingerprint"] = old
+    server.script.texts = normal
+    assert encode() == 0
+    expected = vectors(["text %d" % number for number in range(10)])
+    assert np.array_equal(np.load(str(tmp_path / "out.npy")), expected)
+
+
 def test_a_failed_request_names_its_lines(
     encode: Command, server: Any, tmp_path: Path, capsys: Any, failure: Any
 ) -> None:

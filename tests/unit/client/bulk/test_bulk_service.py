@@ -47,6 +47,25 @@ def test_a_failure_belongs_to_its_request(server: Any, failure: Any, hold: Any) 
         assert encoder.receive().id == second
 
 
+def test_an_answer_of_another_model(server: Any, answer: Any) -> None:
+    other = "f" * 16
+    server.script.texts = lambda request: [
+        answer(request, model=other) if b"new" in request.payload else answer(request)
+    ]
+    with encoder_of(server, []) as encoder:
+        encoder.submit(["old"])
+        assert encoder.receive().vectors.shape == (1, 2)
+        encoder.submit(["new"])
+        with pytest.raises(BulkError, match=r"was 0123456789abcdef and is ffff.* by --restart"):
+            encoder.receive()
+
+
+def test_a_1_10_server_does_not_tell_its_model(make_server: Any) -> None:
+    with encoder_of(make_server(is_1_10=True), []) as encoder:
+        encoder.submit(["a"])
+        assert encoder.receive().vectors.shape == (1, 2)
+
+
 def test_what_an_overloaded_server_refuses_is_sent_again(
     server: Any, answer: Any, overload: Any
 ) -> None:

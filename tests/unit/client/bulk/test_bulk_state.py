@@ -86,3 +86,5 @@ def test_what_may_be_allowed_later() -> None:
 def test_model_identity() -> None:
     config = {"model": "m", "pooling_layer": [-2], "num_worker": 4, "client": "x"}
     assert model_identity(config, 5) == {"model": "m", "pooling_layer": [-2], "dimension": 5}
+    config = {"model": "m", "model_fingerprint": "ab", "generation": 2}
+    assert model_identity(config, 5) == {"model": "m", "model_fingerprint": "ab", "dimension": 5}
