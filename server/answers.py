@@ -8,7 +8,7 @@ import zmq
 
 from bert_serving.client import multipart
 from bert_serving.client.protocol import Request
-from bert_serving.server.messages import RequestFailed
+from bert_serving.server.request_messages import RequestFailed
 from bert_serving.server.stats import Statistics
 
 __all__ = ["Answers", "asks_again"]

@@ -17,15 +17,15 @@ import numpy as np
 
 from bert_serving.client import protocol
 from bert_serving.client.protocol import Details
-from bert_serving.server.messages import (
+from bert_serving.server.batch_messages import Part
+from bert_serving.server.pieces import Slice, as_wanted, fill, is_whole, share
+from bert_serving.server.request_messages import (
     Announced,
     Dropped,
-    Part,
     Registered,
     RequestFailed,
     RowLost,
 )
-from bert_serving.server.pieces import Slice, as_wanted, fill, is_whole, share
 
 __all__ = ["Assembly", "Complete", "Outcome"]
 

@@ -14,8 +14,8 @@ from bert_serving.server.entrance import Entrance
 from bert_serving.server.executor import Executor
 from bert_serving.server.generations import Generations
 from bert_serving.server.link import Link
-from bert_serving.server.messages import Info
 from bert_serving.server.open_requests import OpenRequests
+from bert_serving.server.request_messages import Info
 from bert_serving.server.spec import Endpoints
 from bert_serving.server.stats import Statistics
 from bert_serving.server.status import describe_service, describe_work

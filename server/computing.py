@@ -12,9 +12,9 @@ from typing import Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 
+from bert_serving.server.batch_messages import BatchMessage, Part
 from bert_serving.server.engines import Engine, Features
 from bert_serving.server.errors import EngineError
-from bert_serving.server.messages import BatchMessage, Part
 from bert_serving.server.pooling import HiddenStates, Pooling, pool, unit_length
 from bert_serving.server.spec import EngineSpec, PoolingSpec
 

@@ -12,12 +12,13 @@ import zmq
 from bert_serving.client import multipart
 from bert_serving.server import work
 from bert_serving.server.answers import Answers
+from bert_serving.server.batch_messages import BatchMessage
 from bert_serving.server.batching import pack
 from bert_serving.server.generation import Generation
 from bert_serving.server.generations import Generations
 from bert_serving.server.link import Link
-from bert_serving.server.messages import BatchMessage, Dropped, RowLost
 from bert_serving.server.open_requests import OpenRequests
+from bert_serving.server.request_messages import Dropped, RowLost
 from bert_serving.server.stats import Statistics
 
 __all__ = ["Executor"]

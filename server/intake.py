@@ -17,9 +17,9 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 from bert_serving.client.options import NO_OPTIONS
 from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.batching import Row, rows_of
-from bert_serving.server.messages import Registered
 from bert_serving.server.pooling import Pooling
 from bert_serving.server.reply_plan import ReplyPlan
+from bert_serving.server.request_messages import Registered
 from bert_serving.server.tokenization import EncodedTexts, TextTooLong, Tokenizer, padded_length
 
 __all__ = ["Accepted", "Chunk", "Intake", "InvalidText"]

@@ -7,8 +7,8 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from bert_serving.server.messages import Registered
 from bert_serving.server.reply_plan import ReplyPlan
+from bert_serving.server.request_messages import Registered
 
 __all__ = ["Slice", "as_wanted", "fill", "is_whole", "share"]
 

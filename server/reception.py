@@ -12,9 +12,9 @@ from typing import Optional
 from bert_serving.client.frames import parse_texts
 from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.intake import INLINE_ROWS, Accepted
-from bert_serving.server.messages import Registered
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.pooling import Pooling, resolve
+from bert_serving.server.request_messages import Registered
 from bert_serving.server.sizes import longest_text, reply_bytes, size_of, tokenized_bytes
 from bert_serving.server.spec import ServiceSpec
 from bert_serving.server.stats import Statistics

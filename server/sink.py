@@ -15,24 +15,21 @@ from bert_serving.client.protocol import ErrorKind
 from bert_serving.client.reply_frames import error_frames, info_frames, vectors_frames
 from bert_serving.server import delivery, replies
 from bert_serving.server.assembly import Assembly, Complete, Outcome
+from bert_serving.server.batch_messages import Broken, Done, Part
 from bert_serving.server.curve import Gate
 from bert_serving.server.link import Link
-from bert_serving.server.messages import (
+from bert_serving.server.messages import Message, decode
+from bert_serving.server.publishing import Publisher
+from bert_serving.server.request_messages import (
     Announced,
-    Broken,
-    Done,
     Dropped,
     Gone,
     Info,
-    Message,
-    Part,
     Registered,
     RequestFailed,
     RowLost,
     Waiting,
-    decode,
 )
-from bert_serving.server.publishing import Publisher
 from bert_serving.server.spec import Endpoints, ServiceSpec
 
 __all__ = ["Sink"]

@@ -17,6 +17,7 @@ from bert_serving.client import multipart
 from bert_serving.client.protocol import ErrorKind, MalformedMessage, Request
 from bert_serving.server import work
 from bert_serving.server.answers import Answers, asks_again
+from bert_serving.server.batch_messages import Broken, Done, Ready
 from bert_serving.server.commands import Commands
 from bert_serving.server.curve import Gate
 from bert_serving.server.delivery import UNREAD
@@ -27,17 +28,10 @@ from bert_serving.server.generations import Generations
 from bert_serving.server.intake import Chunk, InvalidText
 from bert_serving.server.link import Link
 from bert_serving.server.logs import log_bug
-from bert_serving.server.messages import (
-    Announced,
-    Broken,
-    Done,
-    Gone,
-    Ready,
-    Waiting,
-    decode,
-)
+from bert_serving.server.messages import decode
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.reception import Reception
+from bert_serving.server.request_messages import Announced, Gone, Waiting
 from bert_serving.server.sizes import Size
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.stats import Statistics

@@ -12,11 +12,12 @@ import zmq
 
 from bert_serving.client import multipart
 from bert_serving.server import engines
+from bert_serving.server.batch_messages import BatchMessage, Broken, Part, Ready
 from bert_serving.server.computing import compute_batch
 from bert_serving.server.engines import Engine, Features
 from bert_serving.server.engines.memory import is_out_of_memory
 from bert_serving.server.link import Link
-from bert_serving.server.messages import BatchMessage, Broken, Part, Ready, decode
+from bert_serving.server.messages import decode
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.streams import InPlace, Streams, open_streams
 

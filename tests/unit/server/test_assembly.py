@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from bert_serving.client.protocol import ErrorKind
 from bert_serving.server import assembly
 from bert_serving.server.assembly import Assembly, Complete
-from bert_serving.server.messages import (
+from bert_serving.server.batch_messages import Part
+from bert_serving.server.reply_plan import ReplyPlan
+from bert_serving.server.request_messages import (
     Announced,
     Dropped,
-    Part,
     Registered,
     RequestFailed,
     RowLost,
 )
-from bert_serving.server.reply_plan import ReplyPlan
 
 DIMENSION = 3
 NOW = 100.0

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bert_serving.server.batch_messages import BatchMessage, Part
 from bert_serving.server.computing import compute, compute_batch
 from bert_serving.server.engines import Engine, Features
 from bert_serving.server.engines.echo import EchoEngine
 from bert_serving.server.errors import EngineError
-from bert_serving.server.messages import BatchMessage, Part
 from bert_serving.server.pooling import HiddenStates, Pooling
 from bert_serving.server.spec import EngineSpec, PoolingSpec
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_serving.client.protocol import Details
-from bert_serving.server.messages import Registered, decode
+from bert_serving.server.messages import decode
 from bert_serving.server.model_fingerprint import LENGTH
 from bert_serving.server.reply_plan import MODEL_BYTES, ReplyPlan
+from bert_serving.server.request_messages import Registered
 
 MODEL = b"0123456789abcdef"
 

@@ -6,23 +6,19 @@ from typing import Any, List
 import numpy as np
 import pytest
 
-from bert_serving.server.messages import (
+from bert_serving.server.batch_messages import BatchMessage, Broken, Done, Part, Ready
+from bert_serving.server.messages import decode
+from bert_serving.server.pooling import Pooling
+from bert_serving.server.request_messages import (
     Announced,
-    BatchMessage,
-    Broken,
-    Done,
     Dropped,
     Gone,
     Info,
-    Part,
-    Ready,
     Registered,
     RequestFailed,
     RowLost,
     Waiting,
-    decode,
 )
-from bert_serving.server.pooling import Pooling
 
 #: No encoding's text, and as long as an identity may be.
 CLIENT = bytes(range(1, 255))

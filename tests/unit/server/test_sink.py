@@ -14,20 +14,18 @@ from bert_serving.client.protocol import ErrorReply, InfoReply, VectorsReply
 from bert_serving.client.reply_frames import decode_reply
 from bert_serving.server import delivery, publishing
 from bert_serving.server.assembly import Complete
-from bert_serving.server.messages import (
+from bert_serving.server.batch_messages import Broken, Done, Part
+from bert_serving.server.messages import decode
+from bert_serving.server.reply_plan import ReplyPlan
+from bert_serving.server.request_messages import (
     Announced,
-    Broken,
-    Done,
     Dropped,
     Gone,
     Info,
-    Part,
     Registered,
     RequestFailed,
     Waiting,
-    decode,
 )
-from bert_serving.server.reply_plan import ReplyPlan
 from bert_serving.server.sink import Sink, endings, reply_frames
 
 

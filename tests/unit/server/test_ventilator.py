@@ -18,25 +18,22 @@ from bert_serving.client.options import Options
 from bert_serving.client.protocol import Request
 from bert_serving.server import authority, entrance, work
 from bert_serving.server import ventilator as module
+from bert_serving.server.batch_messages import BatchMessage, Broken, Done, Ready
 from bert_serving.server.engines.echo import vocabulary
 from bert_serving.server.entrance import BURST
 from bert_serving.server.intake import CHUNK_ROWS
-from bert_serving.server.messages import (
+from bert_serving.server.messages import decode
+from bert_serving.server.pooling import Pooling
+from bert_serving.server.request_messages import (
     Announced,
-    BatchMessage,
-    Broken,
-    Done,
     Dropped,
     Gone,
     Info,
-    Ready,
     Registered,
     RequestFailed,
     RowLost,
     Waiting,
-    decode,
 )
-from bert_serving.server.pooling import Pooling
 from bert_serving.server.stats import STAGES
 from bert_serving.server.tokenization import Tokenizer
 from bert_serving.server.ventilator import Ventilator

@@ -10,8 +10,9 @@ import zmq
 from support import PATIENCE
 from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive
 
+from bert_serving.server.batch_messages import BatchMessage, Broken, Part, Ready
 from bert_serving.server.engines import Engine, Features
-from bert_serving.server.messages import BatchMessage, Broken, Part, Ready, decode
+from bert_serving.server.messages import decode
 from bert_serving.server.pooling import HiddenStates, Pooling
 from bert_serving.server.spec import EngineSpec
 from bert_serving.server.worker import WARM_UP, Worker, warm_up
