@@ -1,16 +1,15 @@
 # Thin names for scripts/, which say what each does.
-.PHONY: serve test check bench fuzz test-tf1 chaos
+.PHONY: serve test test-slow test-tf1 check bench fuzz chaos
 
 serve:
 	scripts/serve
 
-# "make test TF1=" demands a Python 3.7; otherwise the tests on it, and those with a server of
-# bert-as-service 1.10, are skipped where there is none.
-TF1 = --if-found
-
 test:
-	BERT_SERVING_TEST_ORIGINAL=$(if $(TF1),$(BERT_SERVING_TEST_ORIGINAL),demanded) scripts/test
-	scripts/test-tf1 $(TF1)
+	scripts/test
+
+# Those that take long: faults, two hosts, a server of bert-as-service 1.10, packages, comparisons.
+test-slow:
+	scripts/test -m slow
 
 check:
 	scripts/check

@@ -22,7 +22,7 @@ from bert_serving.client import BertClient, ConcurrentBertClient, RequestTimeout
 NUM_THREAD, NUM_REQUEST = 16, 8
 
 #: The environment is made within the first test.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_encode(client: BertClient, reference: Reference) -> None:

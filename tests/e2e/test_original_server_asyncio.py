@@ -12,7 +12,7 @@ from e2e.support import Reference, check
 from bert_serving.client import AsyncBertClient, NotSupported
 
 #: The environment is made within the first test.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def run_async(options: Dict[str, Any], work: Callable[[AsyncBertClient], Any]) -> None:

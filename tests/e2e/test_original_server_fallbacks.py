@@ -15,7 +15,7 @@ from bert_serving.benchmarks.chaos.relay import Relay
 from bert_serving.client import BertClient, NotSupported, RequestTimeout, Response
 
 #: The environment is made within the first test.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_pairs(client: BertClient) -> None:

@@ -10,6 +10,8 @@ import pytest
 from bert_serving.benchmarks.chaos.faults import KINDS, plan
 from bert_serving.benchmarks.chaos.run import Order, run
 
+pytestmark = pytest.mark.slow
+
 FAULTS = 15
 MEAN_WAIT = 2.0
 

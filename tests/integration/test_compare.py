@@ -13,6 +13,8 @@ from bert_serving.benchmarks.wire import Target
 from bert_serving.benchmarks.workloads import Batch
 from bert_serving.server import BertServer
 
+pytestmark = pytest.mark.slow
+
 
 def quick(directory: Path, *names: str) -> dict:
     out = directory / "out"

@@ -30,6 +30,8 @@ from bert_serving.client.frames import encode_request, encode_texts
 from bert_serving.client.protocol import ErrorReply, Request, VectorsReply
 from bert_serving.client.reply_frames import decode_reply
 
+pytestmark = pytest.mark.slow
+
 TEXTS = texts_of("drain", 1000)
 #: Stopped, it holds whatever was sent to it.
 WORKER = "worker-0"

@@ -6,6 +6,8 @@ from support import PATIENCE, client_of, running
 from bert_serving.client import WorkerFailed
 from bert_serving.server.engines.faults import VARIABLE
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_text_that_makes_workers_hang_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "~=hang")

@@ -16,7 +16,7 @@ FOLDERS = ("client", "server", "graph_opt", "benchmarks")
 WEB = ("fastapi", "starlette", "uvicorn")
 ENGINES = ("onnxruntime", "onnx", "tensorflow", "torch", "transformers")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def run(*words: str, cwd: Path = ROOT) -> str:

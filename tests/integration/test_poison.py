@@ -21,6 +21,8 @@ from bert_serving.server.engines.faults import VARIABLE
 from bert_serving.server.spec import ServiceSpec
 from bert_serving.server.tokenization import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 CLIENTS, TEXTS = 20, 10
 #: Which of whose texts is poisonous.
 POISONED, ROW = 7, 4

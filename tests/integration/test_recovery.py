@@ -28,6 +28,8 @@ from bert_serving.client.protocol import ErrorReply, Request
 from bert_serving.client.reply_frames import decode_reply
 from bert_serving.server import BertServer
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["-engine", "echo", "-num_worker", "2", *http_flags()]
 #: Seconds for a call that a fault interrupts: noticing it, starting again and computing.
 LONG = 3 * PATIENCE

@@ -13,6 +13,8 @@ from support import PATIENCE, client_of, running, wait_for
 
 from bert_serving.server import BertServer
 
+pytestmark = pytest.mark.slow
+
 #: How a ZeroMQ connection begins: version 3.1, no security; then a READY command of a socket.
 GREETING = b"\xff" + b"\0" * 7 + b"\1\x7f" + b"\3\1" + b"NULL" + b"\0" * 48
 CONNECTIONS = 1000

@@ -18,6 +18,7 @@ from support import PATIENCE, command, environment, wait_for
 
 REASON = why_not()
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(REASON is not None, reason=REASON or ""),
     pytest.mark.timeout(240),
 ]
