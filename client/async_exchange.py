@@ -14,17 +14,12 @@ from typing import Iterable, Optional, Set
 
 from bert_serving.client.calls import Call
 from bert_serving.client.connection import Connection
-from bert_serving.client.errors import (
-    BertServingError,
-    ClientClosed,
-    ClientForked,
-    ConnectionFailed,
-    ProtocolError,
-)
+from bert_serving.client.errors import BertServingError, ConnectionFailed, ProtocolError
 from bert_serving.client.frames import encode_request
 from bert_serving.client.inbound import deliver_frames
 from bert_serving.client.protocol import Request
 from bert_serving.client.requests import Inbox, RequestLedger, Taken
+from bert_serving.client.usable import check_process, closed
 
 __all__ = ["AsyncExchange", "AsyncInbox"]
 
@@ -220,23 +215,15 @@ class AsyncExchange:
         if not self._loop.is_closed():
             for descriptor in (self._receiver, *self._monitors):
                 self._loop.remove_reader(descriptor)
-            self._fail(_closed())
+            self._fail(closed())
         self._connection.close()
 
     def check(self) -> None:
         """Raise what the class says unless this can be used here."""
-        if os.getpid() != self._pid:
-            raise ClientForked(
-                "this client was made in process %d and can't be used in process %d: "
-                "make a new one after the fork" % (self._pid, os.getpid())
-            )
+        check_process(self._pid)
         if self._closed:
-            raise _closed()
+            raise closed()
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(
                 "this client belongs to another event loop: make one in each loop that needs it"
             )
-
-
-def _closed() -> ClientClosed:
-    return ClientClosed("this client is closed: make a new one")

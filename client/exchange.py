@@ -16,12 +16,13 @@ from typing import Any, Dict, Iterable, List, Optional, Set
 
 from bert_serving.client.calls import Call
 from bert_serving.client.connection import Connection
-from bert_serving.client.errors import ClientClosed, ClientForked, ConnectionFailed
+from bert_serving.client.errors import ConnectionFailed
 from bert_serving.client.frames import encode_request
 from bert_serving.client.inbound import deliver_frames
 from bert_serving.client.protocol import Request, VectorsReply
 from bert_serving.client.requests import Inbox, RequestLedger, Taken
 from bert_serving.client.streams import PartIterator
+from bert_serving.client.usable import check_process, closed
 
 __all__ = ["Exchange"]
 
@@ -43,13 +44,14 @@ class Exchange:
         self._changed = threading.Condition()
         self._receiver: Optional[int] = None  # the thread that is at the receiving socket
         self._closed = False
+        # Looked at before the lock: in a forked child, one that another thread held stays locked.
         self._pid = os.getpid()
 
     # -------------------------------------------------------------------------------- sending
 
     def submit(self, inbox: Inbox, call: Call) -> int:
         """Send a request whose reply goes to ``inbox``; its id."""
-        self._check_process()
+        check_process(self._pid)
         with self._changed:
             self._check_open()
             deadline = None if call.seconds is None else time.monotonic() + call.seconds
@@ -67,7 +69,7 @@ class Exchange:
 
         False, and nothing is sent, when the inbox gets closed first.
         """
-        self._check_process()
+        check_process(self._pid)
         with self._changed:
             while inbox.is_open and len(inbox) >= window:
                 self._check_open()
@@ -118,7 +120,7 @@ class Exchange:
 
         ``seconds`` count from now, unless a ``deadline`` is named as well.
         """
-        self._check_process()
+        check_process(self._pid)
         with self._changed:
             self._check_open()
             while not inbox.has_some:
@@ -133,7 +135,7 @@ class Exchange:
         ``seconds`` is how long to wait for each one. If a request failed, only the reply that
         says so is taken, and the rest can still be.
         """
-        self._check_process()
+        check_process(self._pid)
         with self._changed:
             self._check_open()
             while inbox.outstanding:
@@ -256,17 +258,9 @@ class Exchange:
             while self._receiver not in (None, threading.get_ident()):
                 self._changed.wait()
 
-    def _check_process(self) -> None:
-        """Before the lock: in a forked child, one that another thread held stays locked."""
-        if os.getpid() != self._pid:
-            raise ClientForked(
-                "this client was made in process %d and can't be used in process %d: "
-                "make a new one after the fork" % (self._pid, os.getpid())
-            )
-
     def _check_open(self) -> None:
         if self._closed:
-            raise ClientClosed("this client is closed: make a new one")
+            raise closed()
 
 
 def _remaining(deadline: Optional[float]) -> Optional[float]:
