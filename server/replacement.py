@@ -5,9 +5,8 @@ Pure: ``now`` is in seconds on any steady clock.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from typing import Deque, Optional
+from typing import Optional
 
 __all__ = ["Restarts", "Slot"]
 
@@ -17,8 +16,8 @@ FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 5.0
 #: The same for one that died within ``YOUNG`` seconds of being ready. The batch it was given may
 #: have been too much for it, and the next one won't be, so this begins low.
 FIRST_BACK_OFF_IF_READY, YOUNG = 0.05, 2.0
-#: A pipeline is started again so often within so many seconds, not once more.
-MOST_RESTARTS, RESTARTS_WITHIN = 5, 60.0
+#: So often in a row a pipeline is started again that was lost before it was up for ``YOUNG`` s.
+MOST_RESTARTS = 5
 
 
 @dataclass(eq=False)
@@ -57,15 +56,13 @@ class Slot:
 
 
 class Restarts:
-    """How often the pipeline was started again lately."""
+    """How often in a row the pipeline was started again without being of use."""
 
     def __init__(self) -> None:
-        self._times: Deque[float] = deque(maxlen=MOST_RESTARTS)
+        self._in_vain = 0
 
-    def may(self, now: float) -> bool:
-        """Whether it may be once more, which then counts."""
-        is_full = len(self._times) == MOST_RESTARTS
-        if is_full and now - self._times[0] < RESTARTS_WITHIN:
-            return False
-        self._times.append(now)
-        return True
+    def may(self, up_since: Optional[float], now: float) -> bool:
+        """Whether one that was lost, and was up since then or never, may be started again."""
+        is_young = up_since is None or now - up_since <= YOUNG
+        self._in_vain = self._in_vain + 1 if is_young else 0
+        return self._in_vain <= MOST_RESTARTS

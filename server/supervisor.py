@@ -22,7 +22,7 @@ from bert_serving.server.errors import PipelineError, StartupError
 from bert_serving.server.processes import Event, Processes
 from bert_serving.server.recovery import Recovery
 from bert_serving.server.reloading import Reload, Team
-from bert_serving.server.replacement import MOST_RESTARTS, RESTARTS_WITHIN, Restarts, Slot
+from bert_serving.server.replacement import MOST_RESTARTS, YOUNG, Restarts, Slot
 from bert_serving.server.runtime import keep_vocabulary, make_directory
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.stopping import Stopping
@@ -59,7 +59,7 @@ class Supervisor:
         self._reload_again = False
         self._stopping = Stopping(spec.drain_timeout)
         self._was_ready = False
-        self._is_up = False
+        self._up_since: Optional[float] = None
         # Made here rather than in run(), for stop() may come before the thread has begun.
         self._bell = Bell()
 
@@ -128,7 +128,7 @@ class Supervisor:
             self._hear(child, event)
         self._watch()
         if not self._stopping.is_finishing:
-            if not self._is_up and self._is_complete():
+            if self._up_since is None and self._is_complete():
                 self._come_up(on_ready)
             if self._stopping.asked and self._was_ready and self._has_pipeline():
                 self._begin_to_stop()
@@ -175,7 +175,7 @@ class Supervisor:
         spec = self._team.spec
         if child.generation != spec.generation:
             self._processes.tell_one(child, "reload", spec=spec.to_json())
-        if self._was_ready and not self._is_up:
+        if self._was_ready and self._up_since is None:
             self._processes.tell_one(child, "pause")
 
     def _note_failed(self, child: Child, message: str) -> None:
@@ -201,7 +201,7 @@ class Supervisor:
         return len(ready) == len(self._pipeline)
 
     def _come_up(self, on_ready: Callable[[], None]) -> None:
-        self._is_up = True
+        self._up_since = time.monotonic()
         self._recovery = None
         if not self._was_ready:
             self._was_ready = True
@@ -268,14 +268,14 @@ class Supervisor:
                 self._recovery.lost(child)
             return
         reason = " and ".join(child.end for child in lost)
-        if not self._restarts.may(now):
+        if not self._restarts.may(self._up_since, now):
             raise PipelineError(
-                "%s, after %d restarts within %d s; the service stops"
-                % (reason, MOST_RESTARTS, RESTARTS_WITHIN)
+                "%s, after %d restarts in a row that didn't last for %g s; the service stops"
+                % (reason, MOST_RESTARTS, YOUNG)
             )
         logger.error("%s; ventilator, sink and workers are started again", reason)
         earlier = [] if self._recovery is None else self._recovery.lost_requests
-        self._is_up = False
+        self._up_since = None
         self._stopping.interrupt()
         self._processes.tell("http", "pause")
         if self._reload is not None:
@@ -297,7 +297,7 @@ class Supervisor:
     def _begin_reload(self) -> None:
         if not self._was_ready or self._stopping.asked:
             logger.warning("the model isn't loaded again: the service starts or stops")
-        elif self._reload is not None or not self._is_up:
+        elif self._reload is not None or self._up_since is None:
             self._reload_again = True  # later; what is loaded now may be out of date
         else:
             self._reload_again = False

@@ -63,7 +63,7 @@ class Service:
     def processes(self) -> Dict[str, psutil.Process]:
         """The service's own processes, by name; those that are just dying are left out."""
         found = {}
-        for child in self._supervisor.children():
+        for child in self._supervisor.children() if self.is_running else ():
             try:
                 if child.status() != psutil.STATUS_ZOMBIE:
                     found[child.cmdline()[-1]] = child

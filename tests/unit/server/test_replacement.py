@@ -7,7 +7,6 @@ from bert_serving.server.replacement import (
     FIRST_BACK_OFF_IF_READY,
     LONGEST_BACK_OFF,
     MOST_RESTARTS,
-    RESTARTS_WITHIN,
     YOUNG,
     Restarts,
     Slot,
@@ -56,15 +55,19 @@ def test_slots_are_places_not_values() -> None:
     assert Slot("worker", "worker-0") != Slot("worker", "worker-0")
 
 
-def test_restarts_are_bounded_within_a_time() -> None:
+def test_restarts_in_vain_are_bounded() -> None:
     restarts = Restarts()
-    assert [restarts.may(float(n)) for n in range(MOST_RESTARTS)] == [True] * MOST_RESTARTS
-    assert not restarts.may(RESTARTS_WITHIN - 0.1)
-    assert restarts.may(RESTARTS_WITHIN + 0.1), "the first is forgotten"
-    assert not restarts.may(RESTARTS_WITHIN + 0.2), "the second isn't"
+    never, briefly = (None, 0.0), (100.0, 100.0 + YOUNG)
+    losses = [briefly, *[never] * (MOST_RESTARTS - 1)]
+    assert [restarts.may(*loss) for loss in losses] == [True] * MOST_RESTARTS
+    assert not restarts.may(*briefly)
 
 
-def test_rare_restarts_are_never_too_many() -> None:
+def test_those_of_a_pipeline_that_was_of_use_are_not() -> None:
     restarts = Restarts()
-    apart = RESTARTS_WITHIN / MOST_RESTARTS
-    assert all(restarts.may(n * apart) for n in range(100))
+    for _ in range(MOST_RESTARTS):
+        assert restarts.may(None, 0.0)
+    for _ in range(3 * MOST_RESTARTS):
+        assert restarts.may(100.0, 100.1 + YOUNG)
+    assert [restarts.may(None, 0.0) for _ in range(MOST_RESTARTS)] == [True] * MOST_RESTARTS
+    assert not restarts.may(None, 0.0), "they count anew"
