@@ -77,8 +77,12 @@ class Heart(threading.Thread):
         """
         self._turn_began = None
         events = dict(poller.poll(timeout_ms))
-        self._turn_began = time.monotonic()
+        self.note_turn()
         return events
+
+    def note_turn(self) -> None:
+        """A loop that waits elsewhere has come round, as it should again within a moment."""
+        self._turn_began = time.monotonic()
 
     def stop(self) -> None:
         self._is_over.set()
@@ -106,6 +110,10 @@ class Link:
     def poll(self, poller: zmq.Poller, timeout_ms: Optional[int] = None) -> Dict[Any, int]:
         """What the poller returns. Whoever waits here, and only here, is noticed when it hangs."""
         return self._heart.poll(poller, timeout_ms)
+
+    def note_turn(self) -> None:
+        """For event loops: whoever calls this once has to do so every half second."""
+        self._heart.note_turn()
 
     def file_descriptors(self) -> List[int]:
         """For event loops that know no ZeroMQ: look for commands when one of these is readable,

@@ -23,6 +23,7 @@ from bert_serving.client import AsyncBertClient, BertServingError
 from bert_serving.client.curve import Keys
 from bert_serving.server.errors import StartupError
 from bert_serving.server.generation import vocabulary_of
+from bert_serving.server.heartbeats import BEAT
 from bert_serving.server.http.app import create_app
 from bert_serving.server.http.probes import PROBE_SECONDS
 from bert_serving.server.http.readiness import Readiness
@@ -85,6 +86,7 @@ class HttpFrontEnd:
         for fd in self._link.file_descriptors():
             loop.add_reader(fd, self._look_for_commands)
         self._look_for_commands()
+        self._turn(loop)
         serving = asyncio.ensure_future(self._serve())
         try:
             await asyncio.wait({serving, self._over}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,9 +95,15 @@ class HttpFrontEnd:
                 self._report("http_drained")
             await self._over
         finally:
+            self._next_turn.cancel()
             await self._stop_at_once(serving)
             for fd in self._link.file_descriptors():
                 loop.remove_reader(fd)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let it be noticed when the loop is stuck."""
+        self._link.note_turn()
+        self._next_turn = loop.call_later(BEAT, self._turn, loop)
 
     def _look_for_commands(self) -> None:
         try:

@@ -41,6 +41,7 @@ class FakeLink:
     """A link whose supervisor is the test."""
 
     def __init__(self) -> None:
+        self.turns = 0
         self._read_fd, self._write_fd = os.pipe()
         self._commands: "queue.Queue[Tuple[Dict[str, Any], threading.Event]]" = queue.Queue()
         self._events: "queue.Queue[Dict[str, Any]]" = queue.Queue()
@@ -52,6 +53,9 @@ class FakeLink:
 
     def poll(self, poller: zmq.Poller, timeout_ms: Optional[int] = None) -> Dict[Any, int]:
         return dict(poller.poll(timeout_ms))
+
+    def note_turn(self) -> None:
+        self.turns += 1
 
     def file_descriptors(self) -> List[int]:
         return [self._read_fd]

@@ -9,7 +9,7 @@ import threading
 from typing import Any, Iterator, List
 
 import pytest
-from support import PATIENCE, free_ports
+from support import PATIENCE, free_ports, wait_for
 from unit.server.support import FakeLink, echo_spec
 
 from bert_serving.server.engines.echo import vocabulary
@@ -47,6 +47,19 @@ def test_it_stops_while_it_waits_for_the_pipeline(link: FakeLink, commands: List
     thread.join(PATIENCE)
     assert not thread.is_alive()
     assert errors == []
+    role.close()
+
+
+def test_its_loop_says_that_it_comes_round(link: FakeLink) -> None:
+    role = front_end(link)
+    thread = threading.Thread(target=role.run)
+    thread.start()
+    try:
+        wait_for(lambda: link.turns >= 2, "signs of life")
+    finally:
+        link.tell("stop")
+        thread.join(PATIENCE)
+    assert not thread.is_alive()
     role.close()
 
 
