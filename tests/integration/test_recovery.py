@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from typing import Any, Callable, List
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import zmq
 from support import (
@@ -118,6 +120,29 @@ def test_readiness_goes_and_comes_with_the_pipeline() -> None:
         wait_for(lambda: http.get("/readyz").status_code == 503, "the loss to be noticed")
         assert http.get("/healthz").status_code == 200
         wait_for(lambda: http.get("/readyz").status_code == 200, "the pipeline")
+
+
+def test_readiness_goes_and_comes_with_the_last_worker() -> None:
+    with running("-engine", "echo", *http_flags()) as server, httpx.Client(
+        base_url=url_of(server), timeout=PATIENCE, trust_env=False
+    ) as http:
+        is_noticed = threading.Event()
+
+        def kill_all() -> None:
+            while not is_noticed.wait(0.02):
+                for worker in children_of(os.getpid(), "worker-0"):
+                    with suppress(psutil.NoSuchProcess):
+                        worker.kill()
+
+        assert http.get("/readyz").status_code == 200
+        killing = at_the_same_time([kill_all])
+        try:
+            wait_for(lambda: http.get("/readyz").status_code == 503, "the loss to be noticed")
+        finally:
+            is_noticed.set()
+        join(killing)
+        assert http.get("/healthz").status_code == 200
+        wait_for(lambda: http.get("/readyz").status_code == 200, "a worker", LONG)
 
 
 def test_a_worker_that_is_lost_while_it_is_replaced() -> None:
