@@ -117,6 +117,7 @@ class AsyncBertClient(ClientBase):
         stream: bool = False,
         details: bool = False,
         partial: bool = False,
+        user: Optional[str] = None,
     ) -> Any:
         """As :meth:`BertClient.encode`, to be awaited.
 
@@ -138,6 +139,7 @@ class AsyncBertClient(ClientBase):
             stream,
             details,
             partial,
+            user,
         )
         return self._stream(arguments) if stream else self._encode(arguments)
 

@@ -8,7 +8,15 @@ from numbers import Integral, Real
 from typing import Any, Optional, Sequence, Tuple, Union
 
 from bert_serving.client.checks import check_pairs, check_texts
-from bert_serving.client.options import DTYPES, MAX_LAYERS, NO_OPTIONS, TRUNCATE, Options, Truncate
+from bert_serving.client.options import (
+    DTYPES,
+    MAX_LAYERS,
+    MAX_USER,
+    NO_OPTIONS,
+    TRUNCATE,
+    Options,
+    Truncate,
+)
 from bert_serving.client.protocol import Texts
 
 __all__ = ["Arguments", "Layers", "Pairs", "check_timeout"]
@@ -37,6 +45,7 @@ class Arguments:
     stream: bool = False
     details: bool = False
     partial: bool = False
+    user: Optional[str] = None
 
     def __post_init__(self) -> None:
         if (self.texts is None) == (self.pairs is None):
@@ -54,6 +63,7 @@ class Arguments:
         if self.partial and not self.details:
             raise ValueError("partial=True tells in the details what failed: name details=True")
         check_timeout(self.timeout)
+        _check_user(self.user)
         _check_strategy(self.pooling_strategy)
         _layers(self.pooling_layer)
         if self.normalize is not None and not isinstance(self.normalize, bool):
@@ -104,7 +114,15 @@ class Arguments:
             offsets=self.show_offsets,
             stream=self.stream,
             partial=self.partial,
+            user=self.user,
         )
+
+
+def _check_user(value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("user must be a string or None, not %r" % (value,))
+    if value is not None and not 0 < len(value) <= MAX_USER:
+        raise ValueError("user must have 1 to %d characters, but has %d" % (MAX_USER, len(value)))
 
 
 def check_timeout(value: Any) -> None:

@@ -118,6 +118,7 @@ class BertClient(ClientBase):
         stream: bool = False,
         details: bool = False,
         partial: bool = False,
+        user: Optional[str] = None,
     ) -> Any:
         """The vectors of ``texts``, a list of strings, or of lists of tokens if ``is_tokenized``.
 
@@ -140,6 +141,7 @@ class BertClient(ClientBase):
           an error, False. ``dtype``: "float32" or "float16".
         - ``partial``: texts that can't be computed get vectors of zeros instead of an exception for
           all, and ``Response.failed`` says why; with ``details`` only.
+        - ``user``: whom a program that serves many asks for: they share the server as clients do.
 
         Warns of texts that are truncated. Raises TypeError and ValueError for what can't be
         encoded, NotSupported for what a 1.10 server can't do, RequestTimeout, ServerError
@@ -166,6 +168,7 @@ class BertClient(ClientBase):
             stream or show_progress,
             details,
             partial,
+            user,
         )
         call = self._prepare(arguments, self._seconds if blocking else None)
         if not blocking:

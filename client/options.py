@@ -19,6 +19,8 @@ DTYPES = ("float32", "float16")
 TRUNCATE = ("right", "left", False)
 #: More layers than any model has.
 MAX_LAYERS = 1000
+#: Characters of a user's name.
+MAX_USER = 200
 
 Truncate = Union[str, bool]
 
@@ -39,6 +41,7 @@ class Options:
     offsets: bool = False
     stream: bool = False
     partial: bool = False  # texts that can't be computed don't fail the others
+    user: Optional[str] = None  # of the client's, for whom it asks: users share, as clients do
 
     @property
     def asks_for_pooling(self) -> bool:
@@ -121,6 +124,12 @@ def _truncate(value: Any) -> Truncate:
     return result
 
 
+def _user(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_USER:
+        raise ValueError("a string of 1 to %d characters" % MAX_USER)
+    return value
+
+
 def _dtype(value: Any) -> str:
     if value not in DTYPES:
         raise ValueError(" or ".join(DTYPES))
@@ -134,6 +143,7 @@ _CHECKS: Dict[str, Callable[[Any], Any]] = {
     "pooling_layer": _layers,
     "truncate": _truncate,
     "dtype": _dtype,
+    "user": _user,
 }
 _CHECKS.update({name: _flag for name in _DEFAULTS if name not in _CHECKS})
 NO_OPTIONS = Options()

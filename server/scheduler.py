@@ -156,7 +156,10 @@ class Scheduler:
 
     def _open(self, event: Opened, now: float) -> List[Action]:
         self._requests.open(event)
-        self._line.open(event.handle, event.client, event.total_rows, now)
+        owner = event.client
+        if event.user:
+            owner += b"\0" + event.user.encode("utf-8", "surrogatepass")
+        self._line.open(event.handle, owner, event.total_rows, now)
         absence = self._crew.absence(now)
         return [] if absence is None else self._fail(event.handle, WORKER_FAILED, absence)
 

@@ -225,9 +225,10 @@ class Ventilator:
             return
         # From here on the scheduler sees to it that the request ends.
         deadline = self._reception.deadline_of(accepted)
-        generation, partial = self._generations.current, accepted.options.partial
+        generation, options = self._generations.current, accepted.options
+        asked = (options.partial, options.user or "")
         self._executor.schedule(
-            work.Opened(accepted.handle, request.identity, accepted.rows, deadline, partial),
+            work.Opened(accepted.handle, request.identity, accepted.rows, deadline, *asked),
             generation,
         )
         chunk = generation.intake.start(accepted)

@@ -46,6 +46,7 @@ class Opened:
     total_rows: int
     deadline: Optional[float] = None
     partial: bool = False  # rows may fail without the others
+    user: str = ""  # of the client's, whose requests stand in a line of their own
 
 
 @dataclass(frozen=True)

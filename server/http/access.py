@@ -10,11 +10,13 @@ from fastapi import FastAPI
 from bert_serving.server.http.errors import Problem
 from bert_serving.server.http.middleware import App, Receive, Scope, Send, tell
 
-__all__ = ["Authorized", "describe_keys"]
+__all__ = ["Authorized", "describe_keys", "user_of"]
 
 #: What needs no key: whether the process lives and answers, and what it serves, which isn't secret.
 #: Metrics aren't among them: they tell how much the service is used.
 OPEN = frozenset(("/healthz", "/readyz", "/health", "/docs", "/openapi.json"))
+#: Where a request's scope has the number of the key that it shows.
+KEY = "bert_serving.key"
 #: The files of /docs.
 OPEN_FOLDER = "/static-offline-docs/"
 
@@ -28,17 +30,29 @@ class Authorized:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_guarded = scope["type"] == "http" and not _is_open(scope["path"])
-        if is_guarded and not self._is_known(_bearer(scope)):
+        number = self._number_of(_bearer(scope)) if is_guarded else None
+        if is_guarded and number is None:
             message = "this server wants an API key: Authorization: Bearer KEY"
             await tell(Problem("unauthorized", message), scope, receive, send)
             return
+        scope[KEY] = number
         await self._app(scope, receive, send)
 
-    def _is_known(self, shown: Optional[bytes]) -> bool:
+    def _number_of(self, shown: Optional[bytes]) -> Optional[int]:
+        """Which of the keys it is, counted from 0; None if it is none."""
         if shown is None:
-            return False
+            return None
         # In time that doesn't depend on how much of one is right, nor on which one it is.
-        return sum(hmac.compare_digest(shown, key) for key in self._keys) > 0
+        found = [hmac.compare_digest(shown, key) for key in self._keys]
+        return found.index(True) if True in found else None
+
+
+def user_of(scope: Scope) -> Optional[str]:
+    """Who sent a request, as far as that can be told: whoever has a key, or else a machine."""
+    if scope.get(KEY) is not None:
+        return "key %d" % scope[KEY]
+    client = scope.get("client")
+    return None if client is None else str(client[0])
 
 
 def _is_open(path: str) -> bool:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bert_serving.server.http.access import user_of
 from bert_serving.server.http.answers import answer_json
 from bert_serving.server.http.bodies import parse, read_body
 from bert_serving.server.http.errors import Dialect, problem_of
@@ -134,7 +135,7 @@ class Api:
     ) -> None:
         async def run(request: Request) -> Response:
             deadline = asyncio.get_event_loop().time() + self._service.http.timeout
-            call = Call(self._service, request.receive, deadline)
+            call = Call(self._service, request.receive, deadline, user_of(request.scope))
             encoding = request.headers.get("accept-encoding", "")
             try:
                 value = await take(request, call)

@@ -72,8 +72,12 @@ class Service:
 class Call:
     """One request while it is served."""
 
-    def __init__(self, service: Service, receive: Receive, deadline: float) -> None:
+    def __init__(
+        self, service: Service, receive: Receive, deadline: float, user: Optional[str] = None
+    ) -> None:
+        """``user``: whose it is; see access.user_of."""
         self.service = service
+        self._user = user
         self._receive = receive
         self._deadline = deadline  # on the event loop's clock
 
@@ -95,7 +99,7 @@ class Call:
             )
         encode = self.service.client.encode
         try:
-            work = encode(texts, details=True, timeout=seconds, **options)
+            work = encode(texts, details=True, timeout=seconds, user=self._user, **options)
             answer: Vectors = await self._unless_gone(work)
         except BertServingError:
             raise

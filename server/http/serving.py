@@ -166,7 +166,7 @@ class HttpFrontEnd:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nothing here asks who is at the other end
+            proxy_headers=False,  # anybody can send them
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=int(self._http.timeout),
             ssl_certfile=self._http.tls_cert,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_serving.client import options as module
-from bert_serving.client.options import DTYPES, NO_OPTIONS, TRUNCATE, Options
+from bert_serving.client.options import DTYPES, MAX_USER, NO_OPTIONS, TRUNCATE, Options
 
 layers = st.lists(st.integers(-1000, 1000), min_size=1, max_size=5).map(tuple)
 any_options = st.builds(
@@ -27,6 +27,7 @@ any_options = st.builds(
     offsets=st.booleans(),
     stream=st.booleans(),
     partial=st.booleans(),
+    user=st.none() | st.text(min_size=1, max_size=MAX_USER),
 )
 
 
@@ -51,7 +52,7 @@ def test_defaults_are_left_out() -> None:
 
 
 def test_none_is_as_left_out() -> None:
-    names = ("timeout", "pooling_strategy", "pooling_layer", "normalize")
+    names = ("timeout", "pooling_strategy", "pooling_layer", "normalize", "user")
     assert Options.from_header(dict.fromkeys(names)) == NO_OPTIONS
 
 
@@ -84,6 +85,9 @@ def test_one_layer() -> None:
         ({"dtype": "int8"}, "dtype must be float32 or float16, but is 'int8'"),
         ({"dtype": []}, "dtype must be"),
         ({"stream": "true"}, "stream must be true or false"),
+        ({"user": ""}, "user must be a string of 1 to 200 characters, but is ''"),
+        ({"user": "x" * 201}, "user must be a string"),
+        ({"user": 7}, "user must be a string"),
     ],
 )
 def test_what_is_refused(header: Any, message: str) -> None:

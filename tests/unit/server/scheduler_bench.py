@@ -110,12 +110,13 @@ class Bench:
         timeout: Optional[float] = None,
         tokenized: bool = True,
         partial: bool = False,
+        user: str = "",
     ) -> int:
         handle = len(self.requests) + 1
         deadline = None if timeout is None else self.now + timeout
         self.requests[handle] = Request(client, total, deadline)
         self.requests[handle].partial = partial
-        self.send(Opened(handle, client, total, deadline, partial))
+        self.send(Opened(handle, client, total, deadline, partial, user))
         if tokenized:
             self.tokenize(handle, lengths or [8] * total)
         return handle

@@ -294,6 +294,24 @@ def test_a_client_with_many_requests_gets_no_more_than_one_with_one() -> None:
     assert max(served.values()) - min(served.values()) <= 2 * 4
 
 
+def test_users_of_a_client_share_as_clients_do_and_leave_with_it() -> None:
+    bench = Bench(rows=4)
+    bench.join(credits=0)
+    greedy = [bench.open(8, client=b"front end", user="greedy") for _ in range(50)]
+    modest = bench.open(200, client=b"front end", user="modest")
+    bench.join()
+    served = {"greedy": 0, "modest": 0}
+    for _ in range(40):
+        bench.now += 0.01
+        for row in bench.done().rows:
+            served["modest" if row.request == modest else "greedy"] += 1
+    assert abs(served["greedy"] - served["modest"]) <= 2 * 4
+    bench.send(ClientGone(b"front end"))
+    assert bench.end_of(modest) == Forgotten(modest)
+    assert all(bench.requests[handle].ended is not None for handle in greedy)
+    assert bench.scheduler.waiting_rows == 0
+
+
 def test_small_requests_bring_their_client_ahead_of_others_but_not_for_ever() -> None:
     bench = Bench(rows=4, tokens=32, small_rows=2)
     bench.join(credits=0)

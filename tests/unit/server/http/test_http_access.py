@@ -5,6 +5,8 @@ from typing import Any, Callable, Dict, Optional
 
 import pytest
 
+from bert_serving.server.http.access import user_of
+
 KEY, OTHER = "key-of-alice-0123456789", "key-of-bob-0123456789"
 
 Serve = Callable[..., Any]
@@ -32,6 +34,19 @@ REQUESTS = {
 @pytest.mark.parametrize("key", [KEY, OTHER])
 def test_who_shows_a_key_is_served(guarded: Any, path: str, key: str) -> None:
     assert guarded.post(path, REQUESTS[path], headers=bearer(key)).status_code == 200
+
+
+def test_whoever_has_a_key_is_a_user(guarded: Any) -> None:
+    for key in (OTHER, KEY, OTHER):
+        guarded.post("/encode", REQUESTS["/encode"], headers=bearer(key))
+    assert [call["user"] for call in guarded.fake.calls] == ["key 1", "key 0", "key 1"]
+
+
+def test_without_keys_a_machine_is_one(serve: Serve) -> None:
+    served = serve()
+    served.post("/encode", REQUESTS["/encode"])
+    assert [call["user"] for call in served.fake.calls] == ["testclient"]
+    assert user_of({"client": None}) is None
 
 
 @pytest.mark.parametrize("path", sorted(REQUESTS))
