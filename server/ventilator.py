@@ -152,6 +152,8 @@ class Ventilator:
             self._reception.is_closed = True
             self._drain_until = time.monotonic() + command["timeout"]
         elif command["command"] == "abandon":
+            if self._events.poll(0):  # what the sink said last: those have their answer
+                self._read_events()
             self._link.report("abandoned", requests=self._open.of_protocol_1())
         elif command["command"] == "lost":
             for client, request_id in command["requests"]:
