@@ -187,6 +187,7 @@ def wait_until_whole(server: BertServer) -> None:
 
     def is_whole() -> bool:
         children = supervisor._processes.of()
-        return supervisor._is_up and sorted(c.role for c in children if c.is_ready) == sorted(roles)
+        is_up = supervisor._up_since is not None
+        return is_up and sorted(c.role for c in children if c.is_ready) == sorted(roles)
 
     wait_for(is_whole, "all processes")

@@ -57,7 +57,8 @@ def test_a_reply_has_details(raw: RawClient) -> None:
     number, info, array = receive(raw)
     assert number == 1
     np.testing.assert_array_equal(array, expected(texts))
-    assert set(info) == {"dtype", "shape", "tokens", "num_tokens", "truncated", "timings"}
+    known = {"dtype", "shape", "tokens", "num_tokens", "truncated", "timings", "model"}
+    assert set(info) == known
     assert info["tokens"] == ""
     assert info["num_tokens"] == 4 + 12
     assert info["truncated"] == [1]

@@ -288,8 +288,8 @@ def test_a_bug_in_tokenizing_ends_its_request_only(
 def test_a_deadline(bench: Bench) -> None:
     with bench.running():
         bench.request(["a"], timeout=0.001)
-        assert isinstance(bench.for_sink(), Registered)
-        failed = failure(bench.for_sink())
+        first = bench.for_sink()  # on a busy machine, its time is over before it is tokenized
+        failed = failure(bench.for_sink() if isinstance(first, Registered) else first)
     assert (failed.handle, failed.kind) == (1, "deadline")
 
 
