@@ -7,7 +7,8 @@ serve:
 test:
 	scripts/test
 
-# Those that take long: faults, two hosts, a server of bert-as-service 1.10, packages, comparisons.
+# Those that take long: processes that start, stop and are killed, limits, two hosts, a server of
+# bert-as-service 1.10, packages, comparisons.
 test-slow:
 	scripts/test -m slow
 

@@ -25,6 +25,8 @@ from bert_serving.client.protocol import SHOW_CONFIG, Request
 from bert_serving.client.reply_frames import error_frames, info_frames, vectors_frames
 from bert_serving.server import BertServer
 
+pytestmark = pytest.mark.slow
+
 BATCHES = [Batch(["text %d" % number] * 2, tokens=20 + number) for number in range(5)]
 FAST = ["-engine", "echo", "-no_progress", "-no_plots"]
 

@@ -13,6 +13,8 @@ from support import RawClient, client_of, running, wait_for
 
 from bert_serving.client import BertClient
 
+pytestmark = pytest.mark.slow
+
 ECHO = ("-engine", "echo")
 MB = 1_000_000
 

@@ -17,6 +17,8 @@ from support import PATIENCE, client_of, free_ports, http_flags, running, url_of
 
 from bert_serving.server import BertServer, StartupError
 
+pytestmark = pytest.mark.slow
+
 ECHO = ["-engine", "echo"]
 
 

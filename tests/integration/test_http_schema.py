@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import environment, http_flags, running, url_of
 
+pytestmark = pytest.mark.slow
+
 #: A text that is too long for the model is well formed; so is the name of another model.
 CONFIG = """\
 [checks]

@@ -30,6 +30,8 @@ from bert_serving.server import BertServer, StartupError
 from bert_serving.server.helper import get_args_parser
 from bert_serving.server.replacement import MOST_RESTARTS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_in_order(number: int) -> None:

@@ -30,6 +30,8 @@ from support import (
 from bert_serving.client import BertClient
 from bert_serving.server import BertServer
 
+pytestmark = pytest.mark.slow
+
 TEXTS = texts_of("reload", 300)
 
 
