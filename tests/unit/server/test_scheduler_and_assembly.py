@@ -20,6 +20,7 @@ from bert_serving.server.batching import BatchLimits, Row
 from bert_serving.server.crew import GRACE
 from bert_serving.server.reply_plan import ReplyPlan
 from bert_serving.server.request_messages import Dropped, Registered, RequestFailed, RowLost
+from bert_serving.server.retries import MAX_ALONE
 from bert_serving.server.scheduler import Scheduler
 from bert_serving.server.work import (
     Action,
@@ -53,6 +54,7 @@ class Asked:
         self.total = total
         self.plan = plan
         self.poison = poison
+        self.lost: Dict[int, int] = {}  # how many workers, by row, were lost that had it
         self.tokenized = 0
         self.unwanted = False  # its client cancelled it or left
         self.ended_as: Optional[Action] = None  # for the scheduler
@@ -66,6 +68,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.inbox: Deque[Batch] = deque()
+        self.got: List[Batch] = []
         self.to_sink: Deque[Any] = deque()
 
 
@@ -86,6 +89,7 @@ class Pipeline:
         for action in self.scheduler.handle(event, self.now):
             if isinstance(action, Dispatch):
                 self.workers[action.worker].inbox.append(action.batch)
+                self.workers[action.worker].got.append(action.batch)
             elif isinstance(action, RowFailed):
                 self.to_sink.append(RowLost(action.handle, action.index, action.message))
             elif not isinstance(action, Unfit):
@@ -158,7 +162,8 @@ class Pipeline:
         for row, vector in zip(rows, outcome.array.tolist()):
             assert vector == ([0, 0] if row in failed else [outcome.request_id, row])
         assert not set(rows) & set(asked.rows), "a row comes once"
-        assert failed <= asked.poison
+        # A worker's loss counts against what it had, for that may have been the reason.
+        assert all(row in asked.poison or asked.lost.get(row, 0) >= MAX_ALONE for row in failed)
         asked.rows += rows
         if part is None or part.is_last:
             asked.outcomes += 1
@@ -170,6 +175,9 @@ class Pipeline:
         while len(worker.to_sink) > arrives:
             worker.to_sink.pop()
         self.of_the_dead.append(worker)
+        for row in (row for batch in worker.got for row in batch.rows):
+            lost = self.requests[row.request].lost
+            lost[row.index] = lost.get(row.index, 0) + 1
         self.tell(WorkerLost(name, "killed"))
 
     def channels(self) -> List[Deque[Any]]:
