@@ -201,6 +201,10 @@ class Assembly:
             )
             request = self._requests.setdefault(handles[start], _Request())
             request.began = min(request.began, part.began)
+            if request.failed and request.of_rows is None:
+                # Given up, and computed after all by a worker that was lost just then.
+                for row in piece.indices.tolist():
+                    request.failed.pop(row, None)
             outcomes += self._add(handles[start], piece, now)
         return outcomes
 

@@ -197,6 +197,24 @@ def test_errors_of_requests_that_were_never_accepted_are_all_passed_on() -> None
     assert target.ended_requests == 0
 
 
+def test_a_row_that_was_given_up_and_comes_after_all_has_not_failed() -> None:
+    target = Assembly()
+    plan = ReplyPlan(False, False, 1, NOW, NOW)
+    target.handle(Registered(1, b"client", 11, 3, 0, plan=plan), NOW)
+    assert target.handle(part([(1, 0)]), NOW) == []
+    for row in (1, 2):
+        outcomes = target.handle(RowLost(1, row, "it kills workers"), NOW)
+        if row == 1:
+            assert outcomes == []
+            assert target.handle(part([(1, 1)]), NOW) == []
+    (outcome,) = outcomes
+    assert isinstance(outcome, Complete)
+    assert outcome.details is not None
+    assert outcome.details.failed == {2: "it kills workers"}
+    np.testing.assert_array_equal(outcome.array[:2], expected_array(1, 3, None)[:2])
+    assert not outcome.array[2].any()
+
+
 def test_which_requests_would_be_lost_in_silence() -> None:
     """Those of protocol 1, from their announcement to their end, whatever comes first."""
     target = Assembly()

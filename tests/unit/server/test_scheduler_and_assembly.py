@@ -302,8 +302,9 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def whatever_the_scheduler_takes_for_done_is_answered(self) -> None:
-        """Or it will be, when its registration has arrived at the sink."""
-        under_way = {one.handle for one in self.pipeline.to_sink if isinstance(one, Registered)}
+        """Or it will be, when the ventilator's messages of it have arrived at the sink."""
+        kinds = (Registered, RowLost)
+        under_way = {one.handle for one in self.pipeline.to_sink if isinstance(one, kinds)}
         for handle, asked in self.pipeline.requests.items():
             if isinstance(asked.ended_as, Completed) and handle not in under_way:
                 assert asked.outcomes == 1
