@@ -5,7 +5,7 @@ from typing import Any, List, Tuple
 
 import pytest
 
-from bert_serving.server.stopping import Stopping
+from bert_serving.server.stopping import COME_BACK_WITHIN, Stopping
 
 
 class Processes:
@@ -65,6 +65,21 @@ def test_after_a_loss_it_begins_anew_but_for_what_is_through(end: str, processes
     stopping.begin(processes, 3.0)
     stopping.go_on(processes, 3.0)
     assert processes.told == [("http", "drain"), ("ventilator", "drain")]
+
+
+def test_a_pipeline_that_does_not_come_back_is_not_waited_for_for_ever(
+    processes: Any, log: Any
+) -> None:
+    stopping = Stopping(30.0)
+    stopping.go_on(processes, 0.0)  # nobody has asked
+    stopping.asked += 1
+    for now in (100.0, 130.0, 130.0 + COME_BACK_WITHIN - 0.1):
+        stopping.go_on(processes, now)
+        assert not stopping.is_over(was_ready=True)
+    for _ in range(2):
+        stopping.go_on(processes, 130.0 + COME_BACK_WITHIN)
+    assert stopping.is_over(was_ready=True)
+    assert log.text.count("ventilator and sink didn't come back in time") == 1
 
 
 def test_the_time_for_requests_is_that_of_all_beginnings(processes: Any, log: Any) -> None:
