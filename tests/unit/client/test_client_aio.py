@@ -92,6 +92,7 @@ def test_arguments(server: Any) -> None:
             truncate="left",
             dtype="float16",
             show_offsets=True,
+            user="somebody",
         )
         assert array.dtype == np.float16
         assert (tokens, offsets) == ([["a", "b"]], [[[0, 1], [2, 3]]])
@@ -110,6 +111,7 @@ def test_arguments(server: Any) -> None:
             "dtype": "float16",
             "tokens": True,
             "offsets": True,
+            "user": "somebody",
         },
         {"pairs": True},
     ]

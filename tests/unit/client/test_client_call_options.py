@@ -82,6 +82,7 @@ def test_everything_is_sent(server: Any, ours: Any) -> None:
         ({"show_tokens": True}, {"tokens": True}),
         ({"show_progress": True}, {"stream": True}),
         ({"details": True}, {}),
+        ({"user": "somebody"}, {"user": "somebody"}),
         ({"timeout": float("inf")}, {}),
         ({"timeout": 1e12}, {"timeout": 1e9}),
     ],

@@ -316,8 +316,8 @@ class Interleavings(RuleBasedStateMachine):
         assert self.pipeline.assembly.open_requests == 0
         for asked in self.pipeline.requests.values():
             assert asked.outcomes == 1 or (asked.unwanted and asked.outcomes == 0)
-            if isinstance(asked.ended_as, Failed) and asked.ended_as.kind != ErrorKind.DEADLINE:
-                assert asked.poison or asked.ended_as.kind != ErrorKind.INTERNAL
+            if isinstance(asked.ended_as, Failed):
+                assert asked.ended_as.kind in (ErrorKind.DEADLINE, ErrorKind.WORKER_FAILED)
 
 
 TestInterleavings = Interleavings.TestCase

@@ -285,6 +285,25 @@ def test_a_bug_in_tokenizing_ends_its_request_only(
     assert "error: can't tokenize a request: KeyError" in log.text
 
 
+def test_users_of_a_client_stand_in_lines_of_their_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: List[str] = []
+    schedule = bench.ventilator._executor.schedule
+
+    def note(event: work.Event, *rest: Any) -> None:
+        if isinstance(event, work.Opened):
+            opened.append(event.user)
+        schedule(event, *rest)
+
+    monkeypatch.setattr(bench.ventilator._executor, "schedule", note)
+    with bench.running():
+        bench.request(["a"], 1, user="somebody")
+        bench.request(["a"], 2)
+        assert [bench.for_sink().request_id for _ in range(2)] == [1, 2]
+    assert opened == ["somebody", ""]
+
+
 def test_a_deadline(bench: Bench) -> None:
     with bench.running():
         bench.request(["a"], timeout=0.001)
