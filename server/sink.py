@@ -79,9 +79,11 @@ class Sink:
         while True:
             ready = self._link.poll(poller, TICK_MS if self._delivery.needs_ticks else None)
             for command in self._link.commands(ready):
-                if command["command"] == "stop":
+                if command["command"] in ("stop", "abandon"):
                     while self._results.poll(0):  # the others' last words
                         self._read_results()
+                    ready.pop(self._results, None)
+                if command["command"] == "stop":
                     return
                 if command["command"] == "abandon":
                     self._link.report("abandoned", requests=self._of_protocol_1())

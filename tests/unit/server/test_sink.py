@@ -26,7 +26,7 @@ from bert_serving.server.request_messages import (
     RequestFailed,
     Waiting,
 )
-from bert_serving.server.sink import Sink, endings, reply_frames
+from bert_serving.server.sink import BURST, Sink, endings, reply_frames
 
 
 class Bench:
@@ -347,6 +347,16 @@ def test_whose_requests_would_be_lost_in_silence(bench: Bench, link: FakeLink) -
         assert number_of(client) == 16
         link.tell("abandon")
         assert link.heard() == {"event": "abandoned", "requests": [("me", 11), ("me", 15)]}
+
+
+def test_last_words_of_a_lost_ventilator_are_read_before_requests_are_named(
+    bench: Bench, link: FakeLink
+) -> None:
+    count = 2 * BURST
+    bench.send(*[Announced(number, b"me", number) for number in range(count)])
+    link.post("abandon")  # it is the first that it reads
+    with bench.running():
+        assert len(link.heard()["requests"]) == count
 
 
 def test_whose_replies_wait_is_told(bench: Bench, link: FakeLink) -> None:
