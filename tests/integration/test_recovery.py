@@ -160,6 +160,14 @@ def test_a_worker_that_is_lost_while_it_is_replaced() -> None:
         wait_until_whole(server)
 
 
+def expect_loss(client: RawClient) -> None:
+    """Request 7 is answered with the error of one that was lost with a process."""
+    reply = decode_reply(client.receive(LONG))
+    assert isinstance(reply, ErrorReply)
+    assert (reply.request_id, reply.kind) == (7, "internal")
+    assert "send it again" in reply.message
+
+
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
 def test_a_client_of_protocol_1_gets_an_error_rather_than_silence(name: str) -> None:
     """It doesn't ask again by itself."""
@@ -174,12 +182,8 @@ def test_a_client_of_protocol_1_gets_an_error_rather_than_silence(name: str) -> 
             lambda: client.server_status["statistic"]["num_open_request"] == 1,
             "the request to be accepted",
         )
-        (lost,) = children_of(os.getpid(), name)
-        lost.kill()
-        reply = decode_reply(old.receive(LONG))
-        assert isinstance(reply, ErrorReply)
-        assert (reply.request_id, reply.kind) == (7, "internal")
-        assert "send it again" in reply.message
+        children_of(os.getpid(), name)[0].kill()
+        expect_loss(old)
 
 
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
@@ -195,11 +199,8 @@ def test_a_request_of_protocol_1_that_is_being_tokenized(name: str) -> None:
             lambda: client.server_status["statistic"]["num_open_request"] == 1,
             "the request to be accepted",
         )
-        (lost,) = children_of(os.getpid(), name)
-        lost.kill()
-        reply = decode_reply(old.receive(LONG))
-        assert isinstance(reply, ErrorReply)
-        assert (reply.request_id, reply.kind) == (7, "internal")
+        children_of(os.getpid(), name)[0].kill()
+        expect_loss(old)
 
 
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
@@ -220,7 +221,4 @@ def test_a_reply_of_protocol_1_that_waits_for_its_client(name: str) -> None:
         wait_for(lambda: not lost.is_running(), "the lost process's end")
         wait_until_whole(server)
         old.receiver.setsockopt(zmq.SUBSCRIBE, late)
-        reply = decode_reply(old.receive(LONG))
-        assert isinstance(reply, ErrorReply)
-        assert (reply.request_id, reply.kind) == (7, "internal")
-        assert "send it again" in reply.message
+        expect_loss(old)
