@@ -21,7 +21,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from bert_serving.graph_opt.digests import sha256_of
 from bert_serving.graph_opt.errors import GraphOptError, OptionError
-from bert_serving.graph_opt.files import PathLike, atomic_write, user_cache_dir
+from bert_serving.graph_opt.files import PathLike, atomic_write, locked, user_cache_dir
 from bert_serving.graph_opt.heads import check_head
 from bert_serving.graph_opt.pipeline import PassReport, Report, build, optimize, pipeline_for
 from bert_serving.graph_opt.pooling import GraphOptions, output_dimension
@@ -171,29 +171,15 @@ def _sweep(directory: Path) -> None:
 
 
 def _install(temporary: Path, entry: Path, target: str) -> None:
-    """Move a finished entry to its place, unless another process was faster.
+    """Move a finished entry to its place, unless another writer was faster.
 
-    A directory replaces an empty one only, so a damaged entry is moved out of the way first.
+    A directory replaces an empty one only, so a damaged entry is removed first. One writer does
+    this at a time: another one could remove what the first has just put there.
     """
-    while True:
-        try:
+    with locked(entry.parent.with_suffix(".lock")):
+        if _read_entry(entry, target, hit=True) is None:
+            shutil.rmtree(str(entry), ignore_errors=True)
             os.rename(str(temporary), str(entry))
-            return
-        except OSError:
-            if _read_entry(entry, target, hit=True) is not None:
-                return
-            if not entry.exists():
-                raise
-        _discard(entry)
-
-
-def _discard(entry: Path) -> None:
-    broken = entry.with_name(".%s.%s" % (entry.name, uuid.uuid4().hex))
-    try:
-        os.rename(str(entry), str(broken))
-    except FileNotFoundError:
-        return  # another process discarded it
-    shutil.rmtree(str(broken), ignore_errors=True)
 
 
 def _write_target(graph: Any, directory: Path, target: str) -> Tuple[Path, ...]:

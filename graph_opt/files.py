@@ -8,7 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Iterator, Union
 
-__all__ = ["PathLike", "atomic_write", "is_file", "replacing", "user_cache_dir"]
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["PathLike", "atomic_write", "is_file", "locked", "replacing", "user_cache_dir"]
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -30,6 +35,19 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # it is too long, or has a NUL
         return False
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Run the block while no other thread or process runs one with this lock file.
+
+    The file stays: were it removed, one could lock the removed file and another a new one. The
+    system gives the lock back when a process dies.
+    """
+    with path.open("ab") as file:
+        if fcntl:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 from bert_serving.graph_opt.cache import sha256_of, user_cache_dir
+from bert_serving.graph_opt.errors import GraphOptError
+from bert_serving.graph_opt.files import locked
 from bert_serving.server.errors import StartupError
 
 __all__ = ["DEFAULT_MODEL", "resolve"]
@@ -160,7 +162,12 @@ def default_model(remark: Remark) -> Path:
 
 
 def _is_genuine(directory: Path) -> bool:
-    return is_complete(directory) and sha256_of(directory / WEIGHTS) == DEFAULT_SHA256
+    try:
+        return is_complete(directory) and sha256_of(directory / WEIGHTS) == DEFAULT_SHA256
+    except GraphOptError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return False  # another process replaces it just now
+        raise
 
 
 def _fill(destination: Path, fetch: Callable[[Path], None]) -> None:
@@ -188,13 +195,12 @@ def _fill(destination: Path, fetch: Callable[[Path], None]) -> None:
 
 def _replace(destination: Path, temporary: Path) -> None:
     """Move a complete directory to its place, unless another process was faster."""
-    if destination.exists() and not _is_genuine(destination):
-        shutil.rmtree(str(destination))
-    try:
+    with locked(destination.parent.with_suffix(".lock")):
+        if _is_genuine(destination):
+            return
+        if destination.exists():
+            shutil.rmtree(str(destination))
         os.rename(str(temporary), str(destination))
-    except OSError:
-        if not _is_genuine(destination):
-            raise
 
 
 def _copy_from_hub(directory: Path) -> None:

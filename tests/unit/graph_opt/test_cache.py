@@ -7,6 +7,7 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 from unit.graph_opt.support import GOOGLE
@@ -168,17 +169,26 @@ def test_the_slower_of_two_writers_discards_its_own(source, store):
     assert entries(store) == [first.directory.name]
 
 
-def test_many_writers_at_a_damaged_entry(source, store):
+def test_many_writers_at_a_damaged_entry(source, store, monkeypatch):
     made = build_artifact(source, MEAN, directory=store)
     content = made.path.read_bytes()
-    made.path.write_bytes(b"")
-    with ThreadPoolExecutor(8) as threads:
-        artifacts = list(
-            threads.map(lambda _: build_artifact(source, MEAN, directory=store), range(16))
-        )
-    assert {artifact.path for artifact in artifacts} == {made.path}
-    assert made.path.read_bytes() == content
-    assert entries(store) == [made.directory.name]
+    together = Barrier(8)
+    install = cache._install
+
+    def all_at_once(*args):
+        together.wait()
+        install(*args)
+
+    monkeypatch.setattr(cache, "_install", all_at_once)
+    for _ in range(3):
+        made.path.write_bytes(b"")
+        with ThreadPoolExecutor(8) as threads:
+            artifacts = list(
+                threads.map(lambda _: build_artifact(source, MEAN, directory=store), range(8))
+            )
+        assert {artifact.path for artifact in artifacts} == {made.path}
+        assert made.path.read_bytes() == content
+        assert entries(store) == [made.directory.name]
 
 
 @pytest.mark.parametrize("step", ["write", "rename"])

