@@ -2,7 +2,8 @@
 
 Pure. Memory is what a service runs out of when more comes than it can compute: what is above the
 bounds is refused at once, with a hint when to ask again. One client may take a share of each bound,
-so that there is place for others when it asks for everything.
+so that there is place for others when it asks for everything, and a user that a client names the
+same share of what the client may take: a front end is one client of many users.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
-from bert_serving.client.protocol import ErrorKind
+from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.intake import Accepted
 from bert_serving.server.pooling import Pooling
 from bert_serving.server.sizes import Size
@@ -39,16 +40,20 @@ class Refusal(Exception):
 
 
 class OpenRequests:
-    """At most ``most`` of all clients, 0 being any number, and ``share`` of that of one."""
+    """At most ``most`` of all clients, 0 being any number, ``share`` of that of one client, and
+    ``share`` of a client's of one of its users.
+    """
 
     def __init__(self, statistics: Statistics, most: Size, share: float = 1.0) -> None:
         self._statistics = statistics
         self._most = tuple(one or math.inf for one in most)
         self._most_of_client = tuple(max(1.0, one * share) for one in self._most)
+        self._most_of_user = tuple(max(1.0, one * share) for one in self._most_of_client)
         self._by_handle: Dict[int, Tuple[Accepted, Size]] = {}
         self._by_name: Dict[Tuple[bytes, int], int] = {}
         self._taken = [0, 0, 0]  # as in Size
         self._taken_by: Dict[bytes, List[int]] = {}
+        self._taken_by_user: Dict[Tuple[bytes, str], List[int]] = {}
         self._waiting: Dict[bytes, Set[int]] = {}  # see note_waiting
 
     def __len__(self) -> int:
@@ -65,6 +70,10 @@ class OpenRequests:
     def taken_by(self, client: bytes) -> Size:
         """What those of a client take."""
         return Size(*self._taken_by.get(client, NOTHING))
+
+    def taken_by_user(self, client: bytes, user: str) -> Size:
+        """What those take that a client sent for a user."""
+        return Size(*self._taken_by_user.get((client, user), NOTHING))
 
     def get(self, handle: int) -> Optional[Accepted]:
         """The request of that handle, if it is open."""
@@ -105,13 +114,12 @@ class OpenRequests:
         """The sink has thrown away what waited for a client."""
         self._waiting.pop(client, None)
 
-    def check(self, client: bytes, size: Size, rows_per_second: float) -> None:
+    def check(self, request: Request, size: Size, rows_per_second: float) -> None:
         """Raise Refusal if there is no place for a request.
-
 
         ``rows_per_second`` is how fast the service computes.
         """
-        taken, own = self._taken, self._taken_by.get(client, NOTHING)
+        taken, own = self._taken, self._taken_by.get(request.identity, NOTHING)
         most, most_of_client = self._most, self._most_of_client
         # Written out, since every request comes here twice.
         if (
@@ -122,28 +130,41 @@ class OpenRequests:
             or own[1] + size[1] > most_of_client[1]
             or own[2] + size[2] > most_of_client[2]
         ):
-            raise self._refusal(own, size, max(rows_per_second, 1.0))
+            raise self._refusal(request, size, max(rows_per_second, 1.0))
+        user = _user_of(request)
+        if user is not None:
+            own, most = self._taken_by_user.get(user, NOTHING), self._most_of_user
+            if any(one + more > bound for one, more, bound in zip(own, size, most)):
+                raise self._refusal(request, size, max(rows_per_second, 1.0))
 
-    def _refusal(self, own: Sequence[int], size: Size, rate: float) -> Refusal:
+    def _refusal(self, request: Request, size: Size, rate: float) -> Refusal:
+        """Why there is no place: the narrowest bound that keeps the request out."""
+        own = self._taken_by.get(request.identity, NOTHING)
+        parties: List[Tuple[str, Sequence[int], Sequence[float]]]
+        parties = [("client", own, self._most_of_client)]
+        user = _user_of(request)
+        if user is not None:
+            own = self._taken_by_user.get(user, NOTHING)
+            parties.insert(0, ("user", own, self._most_of_user))
         for number, (what, flag) in enumerate(BOUNDED):
-            most, most_of_client = self._most[number], self._most_of_client[number]
-            if size[number] > most_of_client:
-                return Refusal(
-                    ErrorKind.BAD_REQUEST,
-                    "the request has %d %s, but the server takes %d of one client at a time: send "
-                    "smaller requests, or start it with a larger %s or -max_client_share"
-                    % (size[number], what, most_of_client, flag),
-                )
-            if own[number] + size[number] > most_of_client:
-                return self._overloaded(
-                    "this client's own requests have %d of at most %d %s that one client may have"
-                    % (own[number], most_of_client, what),
-                    (own[0] + size.rows) / rate,
-                )
-            if self._taken[number] + size[number] > most:
+            for party, taken, most in parties:
+                if size[number] > most[number]:
+                    return Refusal(
+                        ErrorKind.BAD_REQUEST,
+                        "the request has %d %s, but the server takes %d of one %s at a time: send "
+                        "smaller requests, or start it with a larger %s or -max_client_share"
+                        % (size[number], what, most[number], party, flag),
+                    )
+                if taken[number] + size[number] > most[number]:
+                    return self._overloaded(
+                        "this %s's own requests have %d of at most %d %s that one %s may have"
+                        % (party, taken[number], most[number], what, party),
+                        (taken[0] + size.rows) / rate,
+                    )
+            if self._taken[number] + size[number] > self._most[number]:
                 return self._overloaded(
                     "%d of at most %d %s are waiting or being computed"
-                    % (self._taken[number], most, what),
+                    % (self._taken[number], self._most[number], what),
                     (self._taken[0] + size.rows) / rate,
                 )
         raise AssertionError("it isn't above any bound")
@@ -160,7 +181,7 @@ class OpenRequests:
         """A request was accepted."""
         self._by_handle[accepted.handle] = accepted, size
         self._by_name[accepted.request.name] = accepted.handle
-        self._count(accepted.request.identity, *size)
+        self._count(accepted.request, *size)
 
     def settle(self, handle: int, memory: int, reply: int) -> None:
         """It is known what an open request takes. That may be more than it was taken for; then
@@ -169,7 +190,7 @@ class OpenRequests:
         accepted, size = self._by_handle[handle]
         self._by_handle[handle] = accepted, Size(size.rows, memory, reply)
         change = (memory - size.memory, reply - size.reply)
-        self._count(accepted.request.identity, 0, *change)
+        self._count(accepted.request, 0, *change)
 
     def pop(self, handle: int) -> Accepted:
         """A request, which must be open, has ended."""
@@ -177,17 +198,23 @@ class OpenRequests:
         name = accepted.request.name
         if self._by_name[name] == handle:  # a client may use a number again
             del self._by_name[name]
-        self._count(name[0], -size[0], -size[1], -size[2])
+        self._count(accepted.request, -size[0], -size[1], -size[2])
         return accepted
 
-    def _count(self, client: bytes, rows: int, memory: int, reply: int) -> None:
-        own = self._taken_by.setdefault(client, [0, 0, 0])
-        for taken in (own, self._taken):
+    def _count(self, request: Request, rows: int, memory: int, reply: int) -> None:
+        client, user = request.identity, _user_of(request)
+        counts = [self._taken, self._taken_by.setdefault(client, [0, 0, 0])]
+        if user is not None:
+            counts.append(self._taken_by_user.setdefault(user, [0, 0, 0]))
+        for taken in counts:
             taken[0] += rows
             taken[1] += memory
             taken[2] += reply
-        if not own[0]:  # every request has rows
+        # Every request has rows, so who has none has nothing open.
+        if not counts[1][0]:
             del self._taken_by[client]
+        if user is not None and not counts[2][0]:
+            del self._taken_by_user[user]
 
     def note_sent(self, handles: Iterable[int], now: float) -> Dict[int, Pooling]:
         """Rows of these requests go to a worker; returns the poolings that aren't the server's
@@ -209,3 +236,11 @@ class OpenRequests:
         self._statistics.count_rows_done(accepted.rows, now)
         self._statistics.count_stage("compute", now - accepted.sent_at)
         self._statistics.count_stage("total", now - accepted.accepted_at)
+
+
+def _user_of(request: Request) -> Optional[Tuple[bytes, str]]:
+    """For whom a client asks, if it says so."""
+    options = request.options
+    if options is None or not options.user:
+        return None
+    return request.identity, options.user

@@ -56,7 +56,7 @@ class Reception:
         # Before its texts are parsed, which take several times the memory of their JSON.
         rate = self._statistics.rows_per_second(now)
         size = size_of(request)
-        self._requests.check(request.identity, size, rate)
+        self._requests.check(request, size, rate)
         texts, is_tokenized = parse_texts(request)
         logger.debug(
             "request %d of client %r: %d texts", request.request_id, request.identity, len(texts)
@@ -74,7 +74,7 @@ class Reception:
             model=self.spec.model_fingerprint.encode("ascii"),
         )
         size = size._replace(reply=self._reply_bytes(accepted, _longest(accepted)))
-        self._requests.check(request.identity, size, rate)
+        self._requests.check(request, size, rate)
         self.accepted += 1
         self._statistics.count_request(request.identity, len(texts), now)
         self._requests.add(accepted, size)

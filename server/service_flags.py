@@ -169,7 +169,8 @@ def _add_queue_flags(group: Any) -> None:
         type=fraction,
         default=0.5,
         metavar="SHARE",
-        help="share of each of these that one client may take (default: %(default)s)",
+        help="share of each of these that one client may take, and of that, each of its users "
+        "(default: %(default)s)",
     )
     add_flag(
         group,

@@ -8,7 +8,9 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, List
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List
 
 import httpx
 import psutil
@@ -49,6 +51,13 @@ def post(server: BertServer, body: Any, path: str = "/encode") -> httpx.Response
     return httpx.post(url_of(server) + path, json=body, timeout=PATIENCE, trust_env=False)
 
 
+def post_from(address: str, server: BertServer, body: Any) -> httpx.Response:
+    """From another address of this machine."""
+    transport = httpx.HTTPTransport(local_address=address)
+    with httpx.Client(transport=transport, trust_env=False, timeout=PATIENCE) as client:
+        return client.post(url_of(server) + "/encode", json=body)
+
+
 def get(server: BertServer, path: str) -> httpx.Response:
     return httpx.get(url_of(server) + path, timeout=PATIENCE, trust_env=False)
 
@@ -60,6 +69,16 @@ def processes(name: str) -> List[psutil.Process]:
         for child in psutil.Process().children(recursive=True)
         if child.cmdline()[-2:] == ["bert_serving.server.process", name]
     ]
+
+
+@contextmanager
+def suspended(process: psutil.Process) -> Iterator[None]:
+    """It stands still until the block ends or resumes it."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
 
 
 def statistic(server: BertServer) -> Dict[str, Any]:
@@ -106,22 +125,31 @@ def test_a_deadline_that_passes() -> None:
 def test_a_queue_that_is_full() -> None:
     with running(*ECHO, *http_flags(), "-max_queue_rows", "10", "-max_client_share", "1") as server:
         (worker,) = processes("worker-0")
-        worker.suspend()
-        try:
-            answers: List[httpx.Response] = []
-            order = {"texts": ["a"] * 10}
-            first = threading.Thread(target=lambda: answers.append(post(server, order)))
-            first.start()
+        order = {"texts": ["a"] * 10}
+        with ThreadPoolExecutor(1) as threads, suspended(worker):
+            first = threads.submit(post, server, order)
             wait_for(lambda: statistic(server)["num_data_request"], "it to be accepted")
             answer = post(server, order)
             assert answer.status_code == 429
             assert int(answer.headers["retry-after"]) >= 1
-        finally:
             worker.resume()
-        first.join(PATIENCE)
-        assert answers[0].status_code == 200
+            assert first.result(PATIENCE).status_code == 200
         # What could never be accepted isn't to be sent again.
         assert post(server, {"texts": ["a"] * 11}).status_code == 400
+
+
+def test_one_user_leaves_place_for_others() -> None:
+    """HTTP may have 4 of the 8 texts, and each machine 2."""
+    with running(*ECHO, *http_flags(), "-max_queue_rows", "8") as server:
+        (worker,) = processes("worker-0")
+        with ThreadPoolExecutor(2) as threads, suspended(worker):
+            first = threads.submit(post, server, {"texts": ["a"] * 2})
+            wait_for(lambda: statistic(server)["num_data_request"] == 1, "it to be accepted")
+            assert post(server, {"texts": ["a"]}).status_code == 429
+            second = threads.submit(post_from, "127.0.0.2", server, {"texts": ["b"] * 2})
+            wait_for(lambda: statistic(server)["num_data_request"] == 2, "it to be accepted")
+            worker.resume()
+            assert first.result(PATIENCE).status_code == second.result(PATIENCE).status_code == 200
 
 
 def test_a_client_that_disconnects_cancels_its_work() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bert_serving.client.frames import encode_texts
+from bert_serving.client.options import Options
 from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.intake import Accepted
 from bert_serving.server.open_requests import LONGEST_WAIT, SHORTEST_WAIT, OpenRequests, Refusal
@@ -17,16 +18,21 @@ from bert_serving.server.stats import Statistics
 ME, YOU = b"me", b"you"
 
 
+def asked(texts: int, client: bytes = ME, number: int = 1, user: Optional[str] = None) -> Request:
+    options = Options(user=user) if user else None
+    return Request(client, encode_texts(["text"] * texts), number, texts, options)
+
+
 def accepted(
     handle: int,
     texts: int = 1,
     request_id: Optional[int] = None,
     pooling: Optional[Pooling] = None,
     client: bytes = ME,
+    user: Optional[str] = None,
 ) -> Accepted:
     words = ["text"] * texts
-    number = handle if request_id is None else request_id
-    request = Request(client, encode_texts(words), number, texts)
+    request = asked(texts, client, handle if request_id is None else request_id, user)
     return Accepted(handle, request, words, False, pooling, False, False, now=10.0)
 
 
@@ -42,9 +48,13 @@ def add(
     return one
 
 
-def refused(requests: OpenRequests, size: Size, rate: float = 1.0, client: bytes = ME) -> Refusal:
+def check(requests: OpenRequests, size: Size, rate: float = 1.0, **who: Any) -> None:
+    requests.check(asked(size.rows, **who), size, rate)
+
+
+def refused(requests: OpenRequests, size: Size, rate: float = 1.0, **who: Any) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        requests.check(client, size, rate)
+        check(requests, size, rate, **who)
     return caught.value
 
 
@@ -92,13 +102,13 @@ def test_a_client_may_use_a_number_again() -> None:
 def test_rows_above_the_bound_are_refused_until_there_is_place() -> None:
     requests = make(rows=10)
     add(requests, 1, Size(8, 0), YOU)
-    requests.check(ME, Size(2, 0), 100.0)
+    check(requests, Size(2, 0), 100.0)
     refusal = refused(requests, Size(3, 0), 100.0)
     assert refusal.kind == ErrorKind.OVERLOADED
     assert "8 of at most 10 texts are waiting" in str(refusal)
     assert refusal.retry_after == pytest.approx(0.11)
     requests.pop(1)
-    requests.check(ME, Size(10, 0), 100.0)
+    check(requests, Size(10, 0), 100.0)
 
 
 @pytest.mark.parametrize("which", ["memory", "reply"])
@@ -106,7 +116,7 @@ def test_bytes_above_the_bound_are_refused(which: str) -> None:
     requests = make(**{which: 100})
     add(requests, 1, Size(8, 0)._replace(**{which: 50}))
     assert refused(requests, Size(1, 0)._replace(**{which: 60})).kind == ErrorKind.OVERLOADED
-    requests.check(ME, Size(1, 0)._replace(**{which: 20}), 1.0)
+    check(requests, Size(1, 0)._replace(**{which: 20}))
 
 
 def test_what_would_never_find_a_place_is_a_bad_request() -> None:
@@ -126,25 +136,44 @@ def test_one_client_may_take_its_share() -> None:
     assert refusal.kind == ErrorKind.OVERLOADED
     assert "this client's own requests have 40 of at most 50 texts" in str(refusal)
     assert refusal.retry_after == pytest.approx(6.0)
-    requests.check(YOU, Size(50, 0), 10.0)
+    check(requests, Size(50, 0), 10.0, client=YOU)
     add(requests, 2, Size(50, 0), YOU)
     assert "90 of at most 100" in str(refused(requests, Size(11, 0), client=b"third"))
     assert refused(requests, Size(51, 0)).kind == ErrorKind.BAD_REQUEST
 
 
+def test_a_user_of_a_client_may_take_its_share_of_the_client_s() -> None:
+    requests = make(rows=100, share=0.5)
+    add(requests, 1, Size(20, 0), user="ann")
+    refusal = refused(requests, Size(6, 0), 10.0, user="ann")
+    assert refusal.kind == ErrorKind.OVERLOADED
+    assert "this user's own requests have 20 of at most 25 texts" in str(refusal)
+    assert refusal.retry_after == pytest.approx(2.6)
+    check(requests, Size(6, 0), user="bob")
+    check(requests, Size(6, 0), client=YOU, user="ann")
+    add(requests, 2, Size(25, 0), user="bob")
+    assert "this client's own requests have 45" in str(refused(requests, Size(6, 0), user="eve"))
+    refusal = refused(requests, Size(26, 0), user="eve")
+    assert refusal.kind == ErrorKind.BAD_REQUEST
+    assert "the server takes 25 of one user at a time" in str(refusal)
+    requests.pop(1)
+    check(requests, Size(6, 0), user="ann")
+
+
 def test_a_share_is_never_nothing() -> None:
-    make(rows=1, share=0.1).check(ME, Size(1, 0), 1.0)
+    check(make(rows=1, share=0.1), Size(1, 0))
+    check(make(rows=1, share=0.1), Size(1, 0), user="ann")
 
 
 def test_a_client_that_has_nothing_open_takes_no_memory() -> None:
     requests = make()
     for handle in (1, 2):
-        add(requests, handle, Size(1, 5, 7), request_id=handle)
+        add(requests, handle, Size(1, 5, 7), request_id=handle, user="ann")
     assert requests.of_client(ME) == [1, 2]
     assert requests.of_client(YOU) == []
     for handle in (1, 2):
         requests.pop(handle)
-    assert requests._taken_by == {}
+    assert requests._taken_by == requests._taken_by_user == {}
 
 
 def test_a_request_may_turn_out_smaller_or_larger() -> None:
@@ -168,6 +197,8 @@ def test_the_hint_follows_the_rate(rate: float, seconds: float) -> None:
 
 
 MOST, SHARE = Size(20, 2000, 500), 0.5
+CLIENTS = (b"a", b"b", b"c")
+USERS = ("ann", "bob")
 
 
 class Books(RuleBasedStateMachine):
@@ -178,34 +209,44 @@ class Books(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.requests = make(*MOST, share=SHARE)
-        self.inside: Dict[int, Tuple[bytes, Size]] = {}
+        self.inside: Dict[int, Tuple[bytes, Optional[str], Size]] = {}
         self.handle = 0
         self.grown = 0
 
-    def total(self, client: Optional[bytes] = None) -> Size:
-        sizes = [size for one, size in self.inside.values() if client in (None, one)]
+    def total(self, client: Optional[bytes] = None, user: Optional[str] = None) -> Size:
+        sizes = [
+            size
+            for its_client, its_user, size in self.inside.values()
+            if client in (None, its_client) and user in (None, its_user)
+        ]
         return Size(*map(sum, zip(*sizes))) if sizes else Size(0, 0, 0)
 
-    def fits(self, client: bytes, size: Size) -> bool:
-        of_all = all(a + b <= most for a, b, most in zip(self.total(), size, MOST))
-        own = self.total(client)
-        return of_all and all(a + b <= most * SHARE for a, b, most in zip(own, size, MOST))
+    def fits(self, client: bytes, user: Optional[str], size: Size) -> bool:
+        parties = [(self.total(), 1.0), (self.total(client), SHARE)]
+        if user is not None:
+            parties.append((self.total(client, user), SHARE * SHARE))
+        return all(
+            a + b <= most * share
+            for taken, share in parties
+            for a, b, most in zip(taken, size, MOST)
+        )
 
     @rule(
-        client=st.sampled_from([b"a", b"b", b"c"]),
+        client=st.sampled_from(CLIENTS),
+        user=st.sampled_from((None,) + USERS),
         rows=st.integers(1, 12),
         memory=st.integers(1, 1200),
         reply=st.integers(0, 300),
     )
-    def come(self, client: bytes, rows: int, memory: int, reply: int) -> None:
+    def come(self, client: bytes, user: Optional[str], rows: int, memory: int, reply: int) -> None:
         size = Size(rows, memory, reply)
-        if not self.fits(client, size):
-            refused(self.requests, size, client=client)
+        if not self.fits(client, user, size):
+            refused(self.requests, size, client=client, user=user)
             return
-        self.requests.check(client, size, 1.0)
+        check(self.requests, size, client=client, user=user)
         self.handle += 1
-        add(self.requests, self.handle, size, client)
-        self.inside[self.handle] = client, size
+        add(self.requests, self.handle, size, client, user=user)
+        self.inside[self.handle] = client, user, size
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data())
@@ -218,10 +259,11 @@ class Books(RuleBasedStateMachine):
     @rule(data=st.data(), memory=st.integers(0, 1500), share=st.floats(0, 1))
     def settle(self, data: Any, memory: int, share: float) -> None:
         handle = data.draw(st.sampled_from(sorted(self.inside)))
-        client, size = self.inside[handle]
+        client, user, size = self.inside[handle]
         self.grown += max(0, memory - size.memory)
-        self.inside[handle] = client, Size(size.rows, memory, int(size.reply * share))
-        self.requests.settle(handle, *self.inside[handle][1][1:])
+        changed = Size(size.rows, memory, int(size.reply * share))
+        self.inside[handle] = client, user, changed
+        self.requests.settle(handle, changed.memory, changed.reply)
 
     @invariant()
     def the_books_are_kept(self) -> None:
@@ -229,17 +271,21 @@ class Books(RuleBasedStateMachine):
         assert len(self.requests) == len(self.inside)
         most = MOST._replace(memory=MOST.memory + self.grown)
         assert all(taken <= bound for taken, bound in zip(self.requests.taken, most))
-        for client in (b"a", b"b", b"c"):
+        for client in CLIENTS:
             own = self.requests.taken_by(client)
             assert own == self.total(client)
             assert own.rows <= MOST.rows * SHARE
             assert own.reply <= MOST.reply * SHARE
+            for user in USERS:
+                own = self.requests.taken_by_user(client, user)
+                assert own == self.total(client, user)
+                assert own.rows <= MOST.rows * SHARE * SHARE
 
     def teardown(self) -> None:
         for handle in self.inside:
             self.requests.pop(handle)
         assert self.requests.taken == Size(0, 0, 0)
-        assert self.requests._taken_by == {}
+        assert self.requests._taken_by == self.requests._taken_by_user == {}
 
 
 TestBooks = Books.TestCase
