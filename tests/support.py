@@ -9,12 +9,12 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import psutil
 import zmq
 
-from bert_serving.benchmarks.startup import free_ports
+from bert_serving.benchmarks import startup
 from bert_serving.client import BertClient
 from bert_serving.client.curve import Keys, as_client, bound_identity
 from bert_serving.server import BertServer
@@ -22,6 +22,21 @@ from bert_serving.server.helper import get_args_parser
 
 #: Seconds after which something that should happen at once counts as failed.
 PATIENCE = 20
+
+
+#: Ports that these tests were given.
+_given: Set[int] = set()
+
+
+def free_ports() -> Tuple[int, int]:
+    """Two ports that nobody listens on. None is given twice: the system may offer one again before
+    whom it was given to has bound it.
+    """
+    while True:
+        port, other = startup.free_ports()
+        if _given.isdisjoint((port, other)):
+            _given.update((port, other))
+            return port, other
 
 
 def port_flags() -> List[str]:

@@ -15,9 +15,8 @@ from typing import Callable, Iterator
 
 import numpy as np
 import pytest
-from support import environment, running
+from support import environment, free_ports, running
 
-from bert_serving.benchmarks.startup import free_ports
 from bert_serving.client import __version__
 from bert_serving.server import BertServer
 

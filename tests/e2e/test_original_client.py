@@ -12,9 +12,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-from support import running
-
-from bert_serving.benchmarks.startup import free_ports
+from support import free_ports, running
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -15,8 +15,8 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 from e2e.support import TIMEOUT, Reference, Serve, batches_of, check
+from support import free_ports
 
-from bert_serving.benchmarks.startup import free_ports
 from bert_serving.client import BertClient, ConcurrentBertClient, RequestTimeout
 
 NUM_THREAD, NUM_REQUEST = 16, 8

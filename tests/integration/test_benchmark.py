@@ -11,13 +11,13 @@ from typing import Any, Callable, Dict, Iterator, List
 import numpy as np
 import pytest
 import zmq
+from support import free_ports
 
 from bert_serving.benchmarks import engine
 from bert_serving.benchmarks.cli import main
 from bert_serving.benchmarks.closed import ClosedLoad, closed_loop
 from bert_serving.benchmarks.errors import BenchmarkError
 from bert_serving.benchmarks.load import OpenLoad, open_loop
-from bert_serving.benchmarks.startup import free_ports
 from bert_serving.benchmarks.wire import Target
 from bert_serving.benchmarks.workloads import Batch
 from bert_serving.client.frames import decode_request

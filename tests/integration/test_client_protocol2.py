@@ -13,9 +13,8 @@ from typing import Any, Awaitable, Callable, Iterator, List, Tuple
 import numpy as np
 import psutil
 import pytest
-from support import PATIENCE, command, environment, running
+from support import PATIENCE, command, environment, free_ports, running
 
-from bert_serving.benchmarks.startup import free_ports
 from bert_serving.client import AsyncBertClient, BadRequest, BertClient, TextTooLong
 from bert_serving.server import BertServer
 from bert_serving.server.helper import get_args_parser

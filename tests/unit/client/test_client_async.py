@@ -258,8 +258,11 @@ def test_no_generator(server: Any, connect: Any) -> None:
         client.encode_async([["a"]], no_such_option=True)
 
 
-def test_early_close(server: Any, connect: Any, vectors: Any) -> None:
+def test_early_close(
+    server: Any, connect: Any, vectors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sender ends, and results that nobody wants aren't given to the next who asks."""
+    monkeypatch.setattr("bert_serving.client.feeder.ASYNC_WINDOW", 8)
 
     def forever() -> Iterator[List[str]]:
         while True:

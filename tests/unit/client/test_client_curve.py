@@ -7,7 +7,7 @@ import pytest
 import zmq
 import zmq.auth
 
-from bert_serving.client import BertClient, ConnectionFailed, RequestTimeout, curve
+from bert_serving.client import BertClient, ConnectionFailed, RequestTimeout, connection, curve
 from bert_serving.client.curve import (
     Keys,
     bound_identity,
@@ -145,14 +145,20 @@ def plain() -> Iterator[Tuple[int, int]]:
         yield ports[0], ports[1]
 
 
-def test_keys_for_a_server_without_any(plain: Tuple[int, int]) -> None:
+def test_keys_for_a_server_without_any(
+    plain: Tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SUSPICIOUS", 1)  # a slow machine tries less often
     # Which one depends on who reads first what the other speaks.
     message = "started without -curve, so leave out the keys|was it started with -curve"
     with pytest.raises((ConnectionFailed, RequestTimeout), match=message):
         BertClient("127.0.0.1", *plain, keys=Keys(PUBLIC, SECRET, SERVER), timeout=3000)
 
 
-def test_a_server_that_does_not_answer_may_have_another_key(plain: Tuple[int, int]) -> None:
+def test_a_server_that_does_not_answer_may_have_another_key(
+    plain: Tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SUSPICIOUS", 1)  # a slow machine tries less often
     with zmq.Context() as context, context.socket(zmq.PULL) as other:
         other.curve_server, other.curve_secretkey = True, SECRET.encode()
         port = other.bind_to_random_port("tcp://127.0.0.1")

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import warnings
-from typing import Any, Tuple
+from typing import Any
 
 import numpy as np
 import pytest
 import zmq
+from support import free_ports
 
 from bert_serving.client import (
     BadRequest,
@@ -92,14 +93,6 @@ def test_shows_the_configuration(server: Any, connect: Any, capsys: Any) -> None
     assert "max_seq_len = 25" in printed
     connect(server)
     assert capsys.readouterr().out == ""
-
-
-def free_ports() -> Tuple[int, int]:
-    context = zmq.Context()
-    sockets = [context.socket(zmq.PULL) for _ in range(2)]
-    ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in sockets]
-    context.destroy(linger=0)
-    return ports[0], ports[1]
 
 
 def test_no_server() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import http_flags
 from unit.server.support import echo_spec
 
 from bert_serving.client.curve import public_key_of
@@ -100,7 +101,7 @@ def test_what_is_told_of_it(tmp_path: Path) -> None:
 
 def test_api_keys_stay_with_those_who_need_them(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(SECRET)
-    spec = echo_spec("-http_port", "8125", "-http_api_key_file", str(tmp_path / "keys"))
+    spec = echo_spec(*http_flags(), "-http_api_key_file", str(tmp_path / "keys"))
     assert spec.http is not None
     assert spec.http.api_keys == (SECRET,)
     assert ServiceSpec.from_json(spec.to_json()) == spec

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from unit.server.support import FakeLink, Hub, echo_spec, inproc, receive, runni
 from bert_serving.client.frames import encode_request, encode_texts
 from bert_serving.client.options import Options
 from bert_serving.client.protocol import Request
-from bert_serving.server import authority, entrance, work
+from bert_serving.server import authority, entrance, reception, work
 from bert_serving.server import ventilator as module
 from bert_serving.server.batch_messages import BatchMessage, Broken, Done, Ready
 from bert_serving.server.engines.echo import vocabulary
@@ -462,8 +463,11 @@ def test_a_request_that_is_sent_again_is_taken_once(bench: Bench) -> None:
         assert bench.for_sink().request_id == 2
 
 
-def test_a_client_that_asked_again_is_not_gone(bench: Bench) -> None:
+def test_a_client_that_asked_again_is_not_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sink may find it gone in the moment in which it comes back."""
+    monkeypatch.setattr(reception, "BACK_FOR", float("inf"))  # however slow this test is
     with bench.running():
         bench.request(["a"], request_id=1)
         bench.request(["a"], request_id=1, client=b"other", timeout=100.0)
@@ -634,7 +638,7 @@ def test_a_worker_that_takes_too_long_is_told_to_the_supervisor(
             told = link.heard()
     assert told["event"] == "hung"
     assert told["worker"] == "worker-0.0"
-    assert "it has computed a batch for 61 s" in told["reason"]
+    assert re.search(r"it has computed a batch for \d\d s", told["reason"])
 
 
 def test_too_little_memory_is_told_and_shown(bench: Bench, log: Any) -> None:
