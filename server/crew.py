@@ -28,7 +28,7 @@ class Crew:
         self._split_tokens = split_tokens
         self._timeout = timeout
         self._holders: Dict[bytes, Holder] = {}
-        self._absent_since: Optional[float] = None  # None also before the first has joined
+        self._absent_since: Optional[float] = None  # None also while the first may still come
         self._last_words = ""
 
     def __getitem__(self, worker: bytes) -> Holder:
@@ -48,10 +48,16 @@ class Crew:
         self._absent_since = None
 
     def lose(self, worker: bytes, reason: str, now: float) -> Optional[Holder]:
-        """A worker is gone; returns what it held, None if it isn't known."""
+        """A worker is gone; returns what it held, None if it isn't known.
+
+        One that isn't may have died before it could join: after the pipeline was started again,
+        that can be all there is to hear of workers.
+        """
         holder = self._holders.pop(worker, None)
-        if holder is not None and not self._holders:
-            self._absent_since, self._last_words = now, reason
+        if not self._holders:
+            self._last_words = reason
+            if self._absent_since is None:
+                self._absent_since = now
         return holder
 
     def finish(

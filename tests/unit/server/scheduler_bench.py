@@ -173,6 +173,12 @@ class Bench:
     def is_poisonous(self, batch: Batch) -> bool:
         return any(row.index in self.requests[row.request].poisonous for row in batch.rows)
 
+    def lose_at_start(self, worker: bytes, reason: str) -> None:
+        """It never joined."""
+        if not self.held and self.without_workers_since is None:
+            self.without_workers_since = self.now
+        self.send(WorkerLost(worker, reason))
+
     def lose(self, worker: bytes = b"w0", reason: str = "gone") -> List[Batch]:
         computing = self.computing(worker)
         batches = list(self.held.pop(worker).values())

@@ -586,6 +586,24 @@ def test_requests_get_errors_when_there_has_been_no_worker_for_long() -> None:
     assert bench.end_of(served) == Completed(served)
 
 
+def test_requests_get_errors_when_no_worker_can_start() -> None:
+    bench = Bench()
+    waiting = bench.open(1)
+    bench.lose_at_start(b"w0", "it exited with status 1")
+    bench.advance(GRACE - 0.1)
+    bench.lose_at_start(b"w1", "it was killed")
+    assert bench.end_of(waiting) is None
+    bench.advance(0.2)
+    end = bench.end_of(waiting)
+    assert isinstance(end, Failed)
+    assert end.kind == ErrorKind.WORKER_FAILED
+    assert "no worker is running: it was killed" in end.message
+    bench.join(b"w2")
+    served = bench.open(1)
+    bench.done(b"w2")
+    assert bench.end_of(served) == Completed(served)
+
+
 def test_one_request_that_fails_does_not_spoil_those_in_its_batch() -> None:
     bench = Bench()
     bench.join(credits=0)
