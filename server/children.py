@@ -101,11 +101,17 @@ def spawn(
 
 
 def end(children: List[Child], patience: float) -> List[Child]:
-    """Wait ``patience`` seconds for the children to exit; kill and return those that don't."""
+    """Wait ``patience`` seconds for the children to exit; kill and return those that don't.
+
+    Those that are ready have been told to. A process whose input ends has lost its supervisor and
+    says no more, so theirs isn't closed: they could notice that before they hear what they were
+    told. Of the others nobody knows whether they can hear yet.
+    """
     deadline = time.monotonic() + patience
     stubborn = []
     for child in children:
-        child.close_input()
+        if not child.is_ready:
+            child.close_input()
     for child in children:
         try:
             child.process.wait(max(0.0, deadline - time.monotonic()))

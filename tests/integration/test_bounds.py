@@ -153,6 +153,20 @@ def test_what_is_open_at_the_end_gets_an_error() -> None:
     assert "shutting_down" in error
 
 
+def test_what_is_open_when_it_stops_at_once_gets_an_error() -> None:
+    with running(*ECHO) as server:
+        raw = RawClient(server)
+        process_of("worker-0").suspend()
+        ask(raw, 1, ["too late"])
+        with client_of(server) as observer:
+            wait_for(lambda: statistic(observer)["num_open_request"], "it to be accepted")
+        server.stop(at_once=True)
+    with raw:
+        number, error = reply_of(raw)
+    assert number == 1
+    assert "shutting_down" in error
+
+
 HOSTILE = {
     "nested lists": b"[" * 30 * MB,
     "empty lists": b"[" + b"[]," * 10 * MB + b"[]]",

@@ -31,7 +31,7 @@ class FakeInput:
 
 
 class FakeProcess:
-    """Ends when it is killed, and, unless it is ``stubborn``, when its input is closed."""
+    """Ends when it is killed, and, unless it is ``stubborn``, when it is waited for."""
 
     def __init__(self) -> None:
         self.stdin = FakeInput()
@@ -43,7 +43,7 @@ class FakeProcess:
         return self.status
 
     def wait(self, timeout: Optional[float] = None) -> Optional[int]:
-        if self.status is None and self.stdin.closed and not self.stubborn:
+        if self.status is None and not self.stubborn:
             self.status = 0
         if self.status is None:
             raise subprocess.TimeoutExpired("fake", timeout or 0.0)

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 import zmq
 from support import PATIENCE
+from unit.server.fakes import FakeProcess
 from unit.server.support import Hub, echo_spec
 
 from bert_serving.server.children import (
@@ -115,6 +116,16 @@ def test_children_end_when_their_input_does(start: Callable[..., Child]) -> None
     children = [start(POLITE), start(POLITE)]
     assert end(children, PATIENCE) == []
     assert [child.process.returncode for child in children] == [0, 0]
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_one_that_was_told_to_end_is_given_the_time_to_hear_it(is_ready: bool) -> None:
+    """It would take the end of its input for the end of its supervisor, and say no more."""
+    process: Any = FakeProcess()
+    child = Child("sink", "sink", "sink.0", process)
+    child.ready_at = 1.0 if is_ready else None
+    assert end([child], PATIENCE) == []
+    assert process.stdin.closed is not is_ready
 
 
 def test_nobody_to_end() -> None:
