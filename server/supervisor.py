@@ -23,7 +23,7 @@ from bert_serving.server.processes import Event, Processes
 from bert_serving.server.recovery import Recovery
 from bert_serving.server.reloading import Reload, Team
 from bert_serving.server.replacement import MOST_RESTARTS, YOUNG, Restarts, Slot
-from bert_serving.server.runtime import keep_vocabulary, make_directory
+from bert_serving.server.runtime import Upkeep, keep_vocabulary, make_directory
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.stopping import Stopping
 
@@ -78,6 +78,7 @@ class Supervisor:
         often.
         """
         self._directory = make_directory()
+        self._upkeep = Upkeep(self._directory)
         self._processes = Processes(Endpoints.inside(self._directory), self._bell.fd)
         try:
             self._team.spec = keep_vocabulary(self._team.spec, self._directory)
@@ -218,6 +219,7 @@ class Supervisor:
         """Replace processes that died, or all of the pipeline."""
         now = time.monotonic()
         self._processes.kill_hung(now)
+        self._upkeep.look(now)
         exited = self._processes.exited()
         for child in exited:
             if not self._was_ready:

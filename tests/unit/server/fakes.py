@@ -17,6 +17,7 @@ from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.children import Child
 from bert_serving.server.preparation import prepare
 from bert_serving.server.processes import Processes
+from bert_serving.server.runtime import Upkeep
 from bert_serving.server.spec import Endpoints, ServiceSpec
 from bert_serving.server.supervisor import Supervisor
 
@@ -116,6 +117,7 @@ class Running:
         self.endpoints = Endpoints.inside(directory)
         self.processes = Processes(self.endpoints, self.supervisor._bell.fd)
         self.supervisor._directory = directory
+        self.supervisor._upkeep = Upkeep(directory)
         self.supervisor._processes = self.processes
         self.supervisor._fill_all()
         self.spawner = spawner

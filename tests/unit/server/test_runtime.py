@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,13 @@ import zmq
 from unit.server.support import Hub, echo_spec
 
 from bert_serving.server.errors import StartupError
-from bert_serving.server.runtime import MAX_SOCKET_PATH, keep_vocabulary, make_directory
+from bert_serving.server.runtime import (
+    MAX_SOCKET_PATH,
+    TOUCH_INTERVAL,
+    Upkeep,
+    keep_vocabulary,
+    make_directory,
+)
 from bert_serving.server.spec import Endpoints
 
 
@@ -109,3 +116,25 @@ def test_a_vocabulary_that_is_gone(tmp_path: Path) -> None:
 def test_echo_has_no_file_for_its_vocabulary(tmp_path: Path) -> None:
     spec = echo_spec()
     assert keep_vocabulary(spec, str(tmp_path)) is spec
+
+
+def test_what_lies_in_the_directory_never_looks_abandoned(tmp_path: Path, hub: Hub) -> None:
+    hub.socket(zmq.PULL).bind("ipc://%s/control" % tmp_path)
+    (tmp_path / "vocabulary-1.txt").write_text("[PAD]")
+    paths = [tmp_path, tmp_path / "vocabulary-1.txt", tmp_path / "control"]
+    for path in paths:
+        os.utime(str(path), (1, 1))
+    upkeep = Upkeep(str(tmp_path))
+    now = time.monotonic()
+    upkeep.look(now)
+    assert [path.stat().st_mtime for path in paths] == [1, 1, 1], "it isn't time yet"
+    upkeep.look(now + TOUCH_INTERVAL)
+    for path in paths:
+        assert min(path.stat().st_atime, path.stat().st_mtime) > 1
+        os.utime(str(path), (1, 1))
+    upkeep.look(now + 1.5 * TOUCH_INTERVAL)
+    assert [path.stat().st_mtime for path in paths] == [1, 1, 1]
+
+
+def test_a_directory_that_is_gone_is_no_trouble(tmp_path: Path) -> None:
+    Upkeep(str(tmp_path / "gone")).look(time.monotonic() + 2 * TOUCH_INTERVAL)

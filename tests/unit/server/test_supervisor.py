@@ -10,7 +10,7 @@ from support import PATIENCE, free_ports
 from unit.server.fakes import Running, Spawner
 from unit.server.support import Hub, echo_spec
 
-from bert_serving.server import heartbeats, recovery, replacement
+from bert_serving.server import heartbeats, recovery, replacement, runtime
 from bert_serving.server import supervisor as module
 from bert_serving.server.arguments import get_args_parser
 from bert_serving.server.errors import PipelineError, StartupError
@@ -180,6 +180,15 @@ def test_a_dead_http_process_is_replaced_and_no_worker_is_lost(
     with_http.step_until(lambda: "http.1" in spawner.started)
     with_http.processes.tell("ventilator", "first")
     assert with_http.told("ventilator.0") == {"command": "first"}
+
+
+def test_the_directory_is_looked_after(
+    running: Running, socket_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "TOUCH_INTERVAL", 0.0)
+    os.utime(socket_directory, (1, 1))
+    running.step()
+    assert os.stat(socket_directory).st_mtime > 1
 
 
 # ------------------------------------------------------------------------ losing the pipeline
