@@ -26,7 +26,10 @@ def main() -> int:
     """Have the graph in the cache, made now unless it is; the exit status is 0 if that worked."""
     # So that an end from outside also unwinds, and removes what is half written.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    order = json.load(sys.stdin)
+    text = sys.stdin.read()
+    if not text:
+        return 1  # whoever started this process was ended before it could say what for
+    order = json.loads(text)
     try:
         path = _fitted(_graph(order), order.get("fit"))
     except (GraphOptError, EngineError) as error:

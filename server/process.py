@@ -32,7 +32,10 @@ def main() -> int:
     # Ctrl-C is the supervisor's business, which stops us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     allow_many_connections()
-    order = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 1  # whoever started this process was ended before it could say what for
+    order = json.loads(line)
     heart = Heart(order["beat_fd"])
     heart.start()
     spec = ServiceSpec.from_json(order["spec"])

@@ -20,7 +20,10 @@ def main() -> int:
     """Tune as the order says; the exit status is 0 if that worked."""
     # So that an end from outside also unwinds, and removes what is half written.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    order = json.load(sys.stdin)
+    text = sys.stdin.read()
+    if not text:
+        return 1  # whoever started this process was ended before it could say what for
+    order = json.loads(text)
     try:
         tuning = tune(EngineSpec(**order["engine"]), order["device"], order["max_length"])
     except (ServerError, OSError) as error:

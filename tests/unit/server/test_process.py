@@ -6,11 +6,14 @@ import logging
 import os
 import resource
 import signal
+import subprocess
+import sys
 from dataclasses import asdict
 from typing import Any, Iterator, List, Optional, Tuple
 
 import pytest
 import zmq
+from support import PATIENCE
 from unit.server.support import Hub, echo_spec, receive
 
 from bert_serving.server import process
@@ -147,6 +150,18 @@ def test_a_role_that_fails_is_closed(
     assert process.main() == 1
     assert closed == ["closed"]
     assert b"broken" in receive(control)[1]
+
+
+@pytest.mark.parametrize("module", ["process", "optimize", "tune"])
+def test_without_an_order_it_ends_quietly(module: str) -> None:
+    """Whoever started it was interrupted in that moment."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bert_serving.server." + module],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=3 * PATIENCE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 # ------------------------------------------------------------------------- limit of files
