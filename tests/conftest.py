@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import signal
 from pathlib import Path
 from typing import Any, Generator, Iterator, List, Tuple
 
@@ -58,7 +59,16 @@ def own_environment() -> Iterator[None]:
     os.environ.update(before)
 
 
+def _heed_interrupts() -> None:
+    """Let SIGINT end the processes that tests start, also where a shell that started this one in
+    the background has it ignored: they inherit that, but not what handles a signal.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _heed_interrupts()
     for name in _required():
         try:
             engines.choose(name)

@@ -39,7 +39,7 @@ CLIENTS, ROWS = 4, 256
 PIPELINING = 16
 WINDOWS = {"echo-requests": (1, 16), "echo-rows": (256, 2)}
 #: The large job, and how many small requests are sent in a round while it runs.
-JOB_ROWS, QUICK_JOB_ROWS = 50000, 20000
+JOB_ROWS, QUICK_JOB_ROWS = 50000, 100_000
 PROBES, QUICK_PROBES = 40, 5
 #: The length of the rows of the batch that the small requests' time is compared with.
 LENGTH = 20

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 from pathlib import Path, PurePosixPath
 from typing import List, Sequence, Tuple
 
-__all__ = ["Entry", "pack", "unpack", "write_files"]
+__all__ = ["Entry", "compressed", "pack", "unpack", "write_files"]
 
 Entry = Tuple[str, bytes]
 
@@ -16,6 +18,14 @@ def pack(entries: Sequence[Entry]) -> bytes:
         ("%s %d\n" % (name, len(content))).encode("utf-8") + content + b"\n"
         for name, content in entries
     )
+
+
+def compressed(content: bytes) -> bytes:
+    """By gzip, and the same each time: without the time."""
+    file = io.BytesIO()
+    with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as packed:
+        packed.write(content)
+    return file.getvalue()
 
 
 def unpack(data: bytes) -> List[Entry]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import tempfile
 from pathlib import Path
 from typing import Any, List
 
-from fuzz.container import pack, unpack, write_files
+from fuzz.container import compressed, pack, unpack, write_files
 from fuzz.engine import Target
 from fuzz.formats import mutate_container
 from fuzz.mutators import mutate_json
@@ -48,7 +47,7 @@ def run_input(data: bytes) -> None:
 
 def text_seeds() -> List[bytes]:
     found = [pack([entry]) for entry in TEXTS]
-    return found + [pack([(name + ".gz", gzip.compress(content))]) for name, content in TEXTS[:3]]
+    return found + [pack([(name + ".gz", compressed(content))]) for name, content in TEXTS[:3]]
 
 
 def parquet_seeds() -> List[bytes]:

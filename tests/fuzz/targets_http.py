@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import json
 from functools import lru_cache
 from typing import Any, Dict, List, Mapping, Tuple
 
-from fuzz.container import pack, unpack
+from fuzz.container import compressed, pack, unpack
 from fuzz.engine import Target
 from fuzz.formats import mutate_container
 
@@ -112,8 +111,8 @@ def seeds() -> List[bytes]:
         halves = [("body.bin", content[:20]), ("body.bin", content[20:])]
         found.append(pack([_request("POST", path, **{"accept-encoding": "gzip"})] + halves))
         packed = _request("POST", path, **{"content-encoding": "gzip"})
-        found.append(pack([packed, ("body.gz", gzip.compress(content))]))
-    bomb = gzip.compress(b" " * 200000)
+        found.append(pack([packed, ("body.gz", compressed(content))]))
+    bomb = compressed(b" " * 200000)
     found.append(pack([_request("POST", "/", **{"content-encoding": "gzip"}), ("body.gz", bomb)]))
     return found + [pack([_request("GET", path, origin="http://x")]) for path in PATHS]
 

@@ -30,7 +30,7 @@ def fuzz(name, *options, cwd):
     return subprocess.run(
         command,
         cwd=str(cwd),
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)),
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths), PYTHONHASHSEED="0"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, List, Tuple
 
 import psutil
 import pytest
-from support import client_of, running
+from support import PATIENCE, client_of, running
 
 from bert_serving.client import BertClient
 from bert_serving.server import BertServer
@@ -29,6 +29,16 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     after = leftovers()
     assert sorted(set(after[0]) - set(before[0])) == [], "directories of sockets left behind"
     assert sorted(set(after[1]) - set(before[1])) == [], "processes left behind"
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow a test is: a process that it stopped isn't taken for hung, whoever is left of
+    the pipeline has time to name its requests, and who is told to stop at once has some, too.
+    """
+    monkeypatch.setattr("bert_serving.server.processes.SILENCE", 10.0 * PATIENCE)
+    monkeypatch.setattr("bert_serving.server.recovery.LAST_WORD_TIMEOUT", float(PATIENCE))
+    monkeypatch.setattr("bert_serving.server.supervisor.SHORT_EXIT_TIMEOUT", float(PATIENCE))
 
 
 @pytest.fixture(scope="module")

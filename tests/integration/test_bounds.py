@@ -104,6 +104,7 @@ def test_a_stream_that_nobody_reads_ends_in_an_error() -> None:
             assert reply_of(greedy) == (8, "")
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_one_client_leaves_place_for_others() -> None:
     with running(*ECHO, "-max_queue_rows", "100") as server:
         worker = process_of("worker-0")
@@ -123,6 +124,7 @@ def test_one_client_leaves_place_for_others() -> None:
             worker.resume()
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_request_that_names_no_time_has_the_servers() -> None:
     with running(*ECHO, "-request_timeout", "1") as server, RawClient(server) as raw:
         worker = process_of("worker-0")
@@ -138,6 +140,7 @@ def test_a_request_that_names_no_time_has_the_servers() -> None:
         assert reply_of(raw) == (2, "")
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_what_is_open_at_the_end_gets_an_error() -> None:
     # Less time than it takes until the worker that stands still is missed and replaced.
     with running(*ECHO, "-drain_timeout", "1") as server:
@@ -153,6 +156,7 @@ def test_what_is_open_at_the_end_gets_an_error() -> None:
     assert "shutting_down" in error
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_what_is_open_when_it_stops_at_once_gets_an_error() -> None:
     with running(*ECHO) as server:
         raw = RawClient(server)

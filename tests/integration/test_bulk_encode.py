@@ -21,6 +21,8 @@ from bert_serving.server import BertServer
 
 ENCODE = [sys.executable, "-m", "bert_serving.client.bulk.cli"]
 ROWS = 3000
+#: So that a test can interrupt it however late it comes to that.
+SLOWLY = ["--batch_size", "16", "--window", "1", "--checkpoint-seconds", "0"]
 #: Seconds between two looks at a file that another process writes.
 TICK = 0.002
 
@@ -96,7 +98,7 @@ def test_killed_at_any_moment(
     partial = Paths(out).partial
     kills = 0
     while kills < 3:
-        process = start(words)
+        process = start(words + SLOWLY if kills == 0 else words)
         before = partial.stat().st_size if partial.exists() else 0
         is_running = wait_until_written(process, partial, before + chance.randrange(1, 2_500_000))
         if is_running:
@@ -124,7 +126,7 @@ def test_killed_at_any_moment(
 def test_interrupted(source: Path, echo_server: BertServer, tmp_path: Path, number: int) -> None:
     out = tmp_path / "out.npy"
     words = command(source, out, echo_server)
-    process = start(words)
+    process = start(words + SLOWLY)
     assert wait_until_written(process, Paths(out).partial, 1_000_000)
     process.send_signal(number)
     errors = finish(process)
@@ -146,8 +148,7 @@ def test_a_server_of_its_own(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.npy"
     words = [*ENCODE, str(source), "-o", str(out), "--blank", "zero"]
     server = ["--start", "--", "-engine", "echo"]
-    slowly = ["--batch_size", "16", "--window", "1", "--checkpoint-seconds", "0"]
-    process = start(words + slowly + server)
+    process = start(words + SLOWLY + server)
     assert wait_until_written(process, Paths(out).partial, 100_000)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children

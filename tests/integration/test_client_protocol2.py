@@ -178,6 +178,7 @@ def test_a_thousand_tasks_of_which_half_are_cancelled(echo_server: BertServer) -
             assert isinstance(result, asyncio.CancelledError)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_what_is_cancelled_is_not_computed() -> None:
     """Nothing of it but what a worker held already, which here stands still meanwhile."""
     count, rows = 1000, 20

@@ -36,6 +36,7 @@ from bert_serving.client import (
     ConcurrentBertClient,
     ConnectionFailed,
     RequestTimeout,
+    connection,
 )
 from bert_serving.client.bulk.cli import main as encode_file
 from bert_serving.client.curve import Keys, bound_identity, read_keys
@@ -92,7 +93,8 @@ def test_who_has_a_key_is_served(guarded: Guarded, alice: BertClient) -> None:
         np.testing.assert_array_equal(pool.encode(["hello"]), vectors)
 
 
-def test_with_asyncio(guarded: Guarded) -> None:
+def test_with_asyncio(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SUSPICIOUS", 1)  # a slow machine tries less often
     spec = guarded.server.spec
     ports = {"port": spec.port, "port_out": spec.port_out, "timeout": TIMEOUT}
 
@@ -110,7 +112,8 @@ def test_with_asyncio(guarded: Guarded) -> None:
         asyncio.run(ask_without())
 
 
-def test_who_has_none_is_not(guarded: Guarded) -> None:
+def test_who_has_none_is_not(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SUSPICIOUS", 1)  # a slow machine tries less often
     with pytest.raises(KEPT_OUT, match=r"was it started with -curve|it was started with -curve"):
         client_of(guarded.server, timeout=3000)
     with RawClient(guarded.server) as silent:

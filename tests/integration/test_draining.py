@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List
 
 import httpx
 import numpy as np
@@ -29,6 +30,7 @@ from bert_serving.client import BertClient, ShuttingDown
 from bert_serving.client.frames import encode_request, encode_texts
 from bert_serving.client.protocol import ErrorReply, Request, VectorsReply
 from bert_serving.client.reply_frames import decode_reply
+from bert_serving.server.engines.faults import VARIABLE
 
 pytestmark = pytest.mark.slow
 
@@ -38,17 +40,20 @@ WORKER = "worker-0"
 
 
 class Service:
-    """One whose only worker is stopped, while a client of each kind waits for TEXTS."""
+    """One whose only worker is stopped, while a client of each kind waits for ``texts``."""
 
-    def __init__(self, service: Started, http_port: int) -> None:
+    def __init__(self, service: Started, http_port: int, texts: List[str]) -> None:
         self.service = service
         self.answers: Dict[str, Any] = {}
+        self.http_port = http_port
         self._url = "http://127.0.0.1:%d/encode" % http_port
+        self._texts = texts
         client = service.client(timeout=PATIENCE * 1000)
         with client:
             self.expected = client.encode(TEXTS)
             (self._worker,) = children_of(service.process.pid, WORKER)
-            self._worker.send_signal(signal.SIGSTOP)
+            if texts is TEXTS:
+                self._worker.send_signal(signal.SIGSTOP)
             works = [self._protocol_1, self._protocol_2, self._http]
             self.threads = at_the_same_time(works)
             wait_for(lambda: open_requests(client) == 3, "the requests to be accepted")
@@ -69,20 +74,20 @@ class Service:
 
     def _protocol_1(self) -> None:
         with RawClient(SimpleNamespace(spec=self.service)) as client:  # type: ignore[arg-type]
-            request = Request(client.identity, encode_texts(TEXTS), 1, len(TEXTS))
+            request = Request(client.identity, encode_texts(self._texts), 1, len(self._texts))
             client.send(*encode_request(request)[:4])
             self.answers["protocol 1"] = decode_reply(client.receive(2 * PATIENCE))
 
     def _protocol_2(self) -> None:
         with self.service.client(timeout=2 * PATIENCE * 1000) as client:
             try:
-                self.answers["protocol 2"] = client.encode(TEXTS)
+                self.answers["protocol 2"] = client.encode(self._texts)
             except ShuttingDown as error:
                 self.answers["protocol 2"] = error
 
     def _http(self) -> None:
         with httpx.Client(timeout=2 * PATIENCE, trust_env=False) as client:
-            self.answers["http"] = client.post(self._url, json={"texts": TEXTS})
+            self.answers["http"] = client.post(self._url, json={"texts": self._texts})
 
 
 def open_requests(client: BertClient) -> int:
@@ -91,12 +96,13 @@ def open_requests(client: BertClient) -> int:
 
 
 @contextmanager
-def held(tmp_path: Any, *flags: str) -> Iterator[Service]:
+def held(tmp_path: Any, *flags: str, texts: List[str] = TEXTS) -> Iterator[Service]:
+    """``texts`` other than TEXTS have to hold the worker up by themselves."""
     os.environ["ZEROMQ_SOCK_TMP_DIR"] = str(tmp_path)
     try:
         (port,) = free_ports()[:1]
         with started("-engine", "echo", "-http_port", str(port), *flags) as service:
-            yield Service(service, port)
+            yield Service(service, port, texts)
     finally:
         del os.environ["ZEROMQ_SOCK_TMP_DIR"]
     assert list(tmp_path.iterdir()) == [], "files are left"
@@ -145,29 +151,31 @@ def test_a_stop_while_the_pipeline_is_started_again(name: str, tmp_path: Any) ->
     np.testing.assert_array_equal(np.array(result, np.float32), one.expected)
 
 
-def test_a_second_signal_stops_at_once(tmp_path: Any) -> None:
+def test_a_second_signal_stops_at_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long before the time for what was accepted is over."""
-    with held(tmp_path, "-drain_timeout", str(100 * PATIENCE)) as one:
+    monkeypatch.setenv(VARIABLE, "~=hang")
+    flags = ("-drain_timeout", str(100 * PATIENCE), "-worker_timeout", "0")
+    with held(tmp_path, *flags, texts=["~"]) as one:
         one.stop()
-        wait_for(lambda: refuses(one.service), "the stop to begin")
+        wait_for(lambda: refuses(one.http_port), "the stop to begin")
         one.stop()
         one.service.process.wait(PATIENCE)
         assert one.service.process.returncode == 0
         one.service.finish()
-        # Whoever isn't answered doesn't wait for ever, but this test does no longer.
+    # Whoever isn't answered doesn't wait for ever, but this test does no longer.
     for thread in one.threads:
         thread.join(4 * PATIENCE)
         assert not thread.is_alive()
+    assert not isinstance(one.answers.get("protocol 1"), VectorsReply)
+    assert not isinstance(one.answers.get("protocol 2"), np.ndarray)
+    assert "http" not in one.answers or one.answers["http"].status_code != 200
 
 
-def refuses(service: Started) -> bool:
-    with service.client(timeout=PATIENCE * 1000, check_length=False, check_version=False) as client:
-        try:
-            client.encode(["late"], timeout=1.0)
-        except ShuttingDown:
-            return True
-        except TimeoutError:
-            return False
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+    except ConnectionRefusedError:
+        return True
     return False
 
 

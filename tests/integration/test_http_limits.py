@@ -122,6 +122,7 @@ def test_a_deadline_that_passes() -> None:
         wait_for(lambda: statistic(server)["num_waiting_row"] == 0, "the rows to be dropped")
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_queue_that_is_full() -> None:
     with running(*ECHO, *http_flags(), "-max_queue_rows", "10", "-max_client_share", "1") as server:
         (worker,) = processes("worker-0")
@@ -138,6 +139,7 @@ def test_a_queue_that_is_full() -> None:
         assert post(server, {"texts": ["a"] * 11}).status_code == 400
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_one_user_leaves_place_for_others() -> None:
     """HTTP may have 4 of the 8 texts, and each machine 2."""
     with running(*ECHO, *http_flags(), "-max_queue_rows", "8") as server:

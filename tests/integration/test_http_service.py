@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import PATIENCE, client_of, http_flags, running, url_of
+from support import PATIENCE, client_of, http_flags, running, url_of, wait_for
 
 from bert_serving.benchmarks.clients import ClosedLoad
 from bert_serving.benchmarks.http_load import http_closed_loop
@@ -144,6 +144,8 @@ def test_many_connections_and_metrics_that_add_up(server: BertServer, http: http
     assert server.spec.http is not None
     result = http_closed_loop(server.spec.http.port, "echo", batches, load, "/v1/embeddings")
     assert result.errors == {}
+    # That the last batch is done may be told after its vectors were.
+    wait_for(lambda: not metrics(http)[("bert_serving_open_requests",)], "the last batch")
     after = metrics(http)
     sent = CONNECTIONS * repeats
 

@@ -13,7 +13,7 @@ def test_a_text_that_makes_workers_hang_is_found(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(VARIABLE, "~=hang")
     flags = ("-engine", "echo", "-num_worker", "2", "-worker_timeout", "1")
     with running(*flags) as server, client_of(server, timeout=4 * PATIENCE * 1000) as client:
-        with pytest.raises(WorkerFailed, match=r"text 1 can't be computed: .* 1 s"):
+        with pytest.raises(WorkerFailed, match=r"text 1 can't be computed: .* \d+ s$"):
             client.encode(["a", "b ~", "c"])
         assert client.encode(["a"]).shape == (1, 768)
 

@@ -65,7 +65,7 @@ def test_a_stream_has_no_rows_of_another_model(
     with running(*flags_of(model), "-num_worker", "2") as server, client_of(
         server, timeout=PATIENCE * 1000
     ) as direct, Relay(server.spec.port) as to, Relay(server.spec.port_out) as back, BertClient(
-        port=to.port, port_out=back.port, timeout=PATIENCE * 1000
+        port=to.port, port_out=back.port, timeout=3 * PATIENCE * 1000
     ) as client:
         expected = direct.encode(TEXTS[:1000])
         old = direct.server_config["model_fingerprint"]

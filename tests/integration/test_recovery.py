@@ -104,7 +104,10 @@ def test_calls_outlive_a_lost_process(name: str, number: int) -> None:
         (lost,) = children_of(os.getpid(), name)
         lost.send_signal(number)
         join(threads)
-        wait_for(lambda: not lost.is_running(), "the lost process's end")
+        wait_for(
+            lambda: [one for one in children_of(os.getpid(), name) if one != lost],
+            "another in the place of the lost process",
+        )
         wait_until_whole(server)
         np.testing.assert_array_equal(client.encode(few), of_few)
         ask_over_http(server, few, of_few)
@@ -168,6 +171,7 @@ def expect_loss(client: RawClient) -> None:
     assert "send it again" in reply.message
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
 def test_a_client_of_protocol_1_gets_an_error_rather_than_silence(name: str) -> None:
     """It doesn't ask again by itself."""
@@ -186,6 +190,7 @@ def test_a_client_of_protocol_1_gets_an_error_rather_than_silence(name: str) -> 
         expect_loss(old)
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
 def test_a_request_of_protocol_1_that_is_being_tokenized(name: str) -> None:
     with running("-engine", "echo") as server, RawClient(server) as old, client_of(
@@ -203,6 +208,7 @@ def test_a_request_of_protocol_1_that_is_being_tokenized(name: str) -> None:
         expect_loss(old)
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("name", ["sink", "ventilator"])
 def test_a_reply_of_protocol_1_that_waits_for_its_client(name: str) -> None:
     late = b"late"
