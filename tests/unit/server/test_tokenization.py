@@ -20,6 +20,7 @@ from bert_serving.server.tokenization import (
     TextTooLong,
     Tokenizer,
     TokenizerSettings,
+    _split_pair,
     padded_length,
     read_vocabulary,
 )
@@ -509,6 +510,38 @@ def test_pairs_are_encoded_like_two_texts(
     assert encoded.features.tolist() == expected.features.tolist()
     assert (encoded.lengths, encoded.truncated) == (expected.lengths, expected.truncated)
     assert (encoded.wanted, encoded.pairs) == (expected.wanted, expected.pairs)
+
+
+PIECES_OF_PAIRS = [
+    " ||| ",
+    "|||",
+    " |||",
+    "||| ",
+    "a",
+    "b ",
+    " ",
+    "\n",
+    "\r",
+    "\x0b",
+    "\x85",
+    "\u2028",
+]
+
+
+@hypothesis_settings(max_examples=1000, deadline=None)
+@given(text=st.lists(st.sampled_from(PIECES_OF_PAIRS), max_size=10).map("".join))
+@example(text=" ||| ||| a")
+@example(text="\na ||| b\u2028c\n")
+def test_what_is_a_pair_is_decided_as_by_the_expression_of_1_10(text: str) -> None:
+    match = re.match(r"^(.*) \|\|\| (.*)$", text.strip())
+    assert _split_pair(text) == (match.groups() if match else (text, None))
+
+
+def test_many_separators_take_no_longer_than_other_text() -> None:
+    """By the expression it would be hours."""
+    text = " ||| " * 400_000 + "\nx"
+    assert _split_pair(text) == (text, None)
+    assert _split_pair(text[:-2] + "x") == (text[:-7].lstrip(), "x")
 
 
 def encode_pair(first: str, second: str, **options: Any) -> List[str]:
