@@ -7,7 +7,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from bert_serving.server.wordpiece import Span
+from bert_serving.server.slices import Span, kept
 
 __all__ = ["Encoded", "EncodedTexts", "Pieces", "SequenceMaker", "TextTooLong", "merge"]
 
@@ -37,7 +37,9 @@ class Encoded(NamedTuple):
     """One text, ready for the model."""
 
     features: np.ndarray  # int32 [3, length]: token ids, segment ids, attention mask
-    wanted_length: int  # tokens of both texts before truncation, without special tokens
+    #: Tokens of both texts before truncation, without special tokens; ``max_length`` at most, for
+    #: more make no difference and needn't be counted.
+    wanted_length: int
     is_pair: bool
 
 
@@ -95,7 +97,7 @@ class SequenceMaker:
             start = len(ids)
             length = len(first) + len(second)
             starts.append(start)
-            wanted.append(length)
+            wanted.append(min(length, most))
             if second:
                 pairs.append(True)
                 if length > most - 3:
@@ -109,7 +111,7 @@ class SequenceMaker:
                 pairs.append(False)
                 if length > room:
                     truncated.append(number)
-                    first = _cut(first, room, left)
+                    first = kept(first, room, left)
                 if bare:
                     ids += first
                 else:
@@ -134,7 +136,7 @@ class SequenceMaker:
         ends = np.flatnonzero(ids == self._sep[0])
         starts = np.concatenate(([0], ends[:-1] + 1))
         lengths = ends - starts + 1
-        wanted = lengths - 2
+        wanted = np.minimum(lengths - 2, most)
         truncated: List[int] = []
         if lengths.max() > most:
             truncated = np.flatnonzero(lengths > most).tolist()
@@ -158,7 +160,7 @@ class SequenceMaker:
     def spans(self, first: List[Span], second: List[Span], left: bool) -> List[Span]:
         """What :meth:`make` does to ids, done to where they lie: the spans of a sequence."""
         if not second:
-            return NOWHERE + _cut(first, self._most - 2, left) + NOWHERE
+            return NOWHERE + kept(first, self._most - 2, left) + NOWHERE
         first, second = _cut_pair(first, second, self._most - 3, left)
         return NOWHERE + first + NOWHERE + second + NOWHERE
 
@@ -178,10 +180,6 @@ def merge(*parts: Tuple[Sequence[int], EncodedTexts]) -> EncodedTexts:
     return EncodedTexts(features, starts, lengths, wanted, pairs, sorted(truncated))
 
 
-def _cut(tokens: List[Any], most: int, left: bool) -> List[Any]:
-    return tokens[max(0, len(tokens) - most) :] if left else tokens[:most]
-
-
 def _cut_pair(
     first: List[Any], second: List[Any], most: int, left: bool
 ) -> Tuple[List[Any], List[Any]]:
@@ -192,4 +190,4 @@ def _cut_pair(
         return first, second
     # The shorter one stays whole, unless both are longer than half of what is kept.
     keep = min(len(first), max(most - len(second), (most + 1) // 2))
-    return _cut(first, keep, left), _cut(second, most - keep, left)
+    return kept(first, keep, left), kept(second, most - keep, left)

@@ -20,7 +20,8 @@ from bert_serving.server.sequences import (
     TextTooLong,
     merge,
 )
-from bert_serving.server.wordpiece import Span, WordPieces, is_plain
+from bert_serving.server.slices import Span
+from bert_serving.server.wordpiece import WordPieces, is_plain
 
 __all__ = [
     "Encoded",
@@ -36,6 +37,8 @@ PAIR_TOKEN = "|||"
 SEPARATOR = " ||| "
 #: From so many texts on, it takes less time to cut them together.
 TOGETHER = 8
+#: Longer ones aren't: of those, not all tokens may be needed.
+TOGETHER_CHARACTERS = 2048
 REQUIRED = ("[UNK]", "[CLS]", "[SEP]")
 NO_PAIRS = (
     "pairs can't be lists of tokens; give their texts as strings, or put the token %r between the "
@@ -137,7 +140,7 @@ class Tokenizer:
         else:
             encoded = self._encode_strings(texts, left)
         if truncate is False and encoded.truncated:
-            self._refuse(encoded, is_tokenized)
+            self._refuse(encoded, texts[encoded.truncated[0]], is_tokenized, pairs)
         return encoded
 
     def tokens_of(self, encoded: Encoded) -> List[str]:
@@ -166,7 +169,9 @@ class Tokenizer:
         return self._encode_parts([_split_pair(text) for text in texts], left)
 
     def _encode_parts(self, texts: Sequence[Parts], left: bool) -> EncodedTexts:
-        pieces = iter(self._pieces.cut(part for parts in texts for part in parts if part))
+        most = self._settings.max_length  # from so many tokens on, a text is cut whatever follows
+        parts = (part for both in texts for part in both if part)
+        pieces = iter(self._pieces.cut(parts, most, left))
         return self._sequences.make(
             [
                 (next(pieces) if first else [], next(pieces) if second else [])
@@ -178,7 +183,8 @@ class Tokenizer:
     def _encode_with_offsets(self, texts: Sequence[Any], pairs: bool, left: bool) -> EncodedTexts:
         parts = texts if pairs else [_split_pair(text) for text in texts]
         begins = [(0, 0)] * len(texts) if pairs else list(map(_part_begins, texts, parts))
-        cut = iter(self._pieces.cut_with_offsets([part or "" for both in parts for part in both]))
+        flat = [part or "" for both in parts for part in both]
+        cut = iter(self._pieces.cut_with_offsets(flat, self._settings.max_length, left))
         pieces: List[Pieces] = []
         spans: List[List[Span]] = []
         for (first, first_spans), (second, second_spans), (begin, middle) in zip(cut, cut, begins):
@@ -194,12 +200,17 @@ class Tokenizer:
         ids = [self._ids.get(token, unknown) for token in tokens]
         return ids[:cut], ids[cut + 1 :]
 
-    def _refuse(self, encoded: EncodedTexts, is_tokenized: bool) -> None:
-        """Raise TextTooLong for the first text that was cut."""
+    def _refuse(self, encoded: EncodedTexts, text: Any, is_tokenized: bool, pairs: bool) -> None:
+        """Raise TextTooLong for ``text``, the first one that was cut."""
         index = encoded.truncated[0]
+        if is_tokenized:
+            length = sum(map(len, self._look_up(text)))
+        else:
+            parts = text if pairs else _split_pair(text)
+            length = sum(self._pieces.count(part) for part in parts if part)
         bare = is_tokenized and self._settings.no_special
         special = 3 if encoded.pairs[index] else 0 if bare else 2
-        raise TextTooLong(index, encoded.wanted[index] + special, self._settings.max_length)
+        raise TextTooLong(index, length + special, self._settings.max_length)
 
 
 def padded_length(
@@ -222,7 +233,7 @@ def padded_length(
 
 
 def _is_simple(text: str) -> bool:
-    return is_plain(text) and SEPARATOR not in text
+    return len(text) <= TOGETHER_CHARACTERS and is_plain(text) and SEPARATOR not in text
 
 
 def _split_pair(text: str) -> Parts:

@@ -50,7 +50,7 @@ def test_sequences(
         boundary = ids.index(SEP) + 1 if text[1] else len(ids)
         assert one.features[1].tolist() == [int(place >= boundary) for place in range(len(ids))]
         assert one.features[2].tolist() == [int(not (mask_special and one)) for one in special]
-        assert one.wanted_length == len(text[0]) + len(text[1])
+        assert one.wanted_length == min(len(text[0]) + len(text[1]), most)
         assert one.is_pair is bool(text[1])
 
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_serving.server import wordpiece
+from bert_serving.server.slices import Span
 from bert_serving.server.wordpiece import (
     MAX_WORD_CHARACTERS,
     REMEMBERED_CHARACTERS,
-    Span,
     WordPieces,
 )
 
