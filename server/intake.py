@@ -26,8 +26,9 @@ __all__ = ["Accepted", "Chunk", "Intake", "InvalidText"]
 
 CHUNK_ROWS = 512
 CHUNKS_AHEAD = 2
-#: Up to so many texts are tokenized by the caller.
-INLINE_ROWS = 16
+#: Up to so many texts, of a request of so many bytes, are tokenized by the caller: a byte may take
+#: three microseconds, and meanwhile it does nothing else.
+INLINE_ROWS, INLINE_BYTES = 16, 32 * 1024
 THREADS = 2
 #: Bytes from which on it is worth it to let the JSON of a request go.
 LARGE_PAYLOAD = 4096
@@ -57,6 +58,7 @@ class Accepted:
     ``pooling`` is None if it wants the server's own; ``per_token``: its result has a vector for
     each token, and therefore a padded length; ``with_tokens``: the client gets the tokens. ``now``
     is the time of the machine's steady clock, ``model`` the fingerprint of that of its generation.
+    ``is_small``: it takes little time to tokenize, and little memory.
     Texts and their JSON are let go as soon as nothing needs them: large requests are open for long.
     """
 
@@ -76,6 +78,7 @@ class Accepted:
         large = len(request.payload) > LARGE_PAYLOAD
         self.request = replace(request, payload=b"") if large else request
         self.rows = len(texts)
+        self.is_small = self.rows <= INLINE_ROWS and len(request.payload) <= INLINE_BYTES
         self.per_token = per_token
         self.options = request.options or NO_OPTIONS
         self.texts = texts
@@ -180,7 +183,7 @@ class Intake:
 
     def start(self, accepted: Accepted) -> Optional[Chunk]:
         """Begin with a request; a small one is returned whole, at once."""
-        if accepted.rows <= INLINE_ROWS:
+        if accepted.is_small:
             accepted.submitted = accepted.rows
             return self._encode(accepted, 0, accepted.submitted)
         for _ in range(CHUNKS_AHEAD):

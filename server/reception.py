@@ -11,7 +11,7 @@ from typing import Optional
 
 from bert_serving.client.frames import parse_texts
 from bert_serving.client.protocol import ErrorKind, Request
-from bert_serving.server.intake import INLINE_ROWS, Accepted
+from bert_serving.server.intake import Accepted
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.pooling import Pooling, resolve
 from bert_serving.server.request_messages import Registered
@@ -96,7 +96,7 @@ class Reception:
         """An open request is tokenized, so that it is known what it takes."""
         accepted = self._requests.get(registered.handle)
         assert accepted is not None
-        if accepted.rows <= INLINE_ROWS and not accepted.per_token:
+        if accepted.is_small and not accepted.per_token:
             return  # too small to make a difference
         length = registered.padded_length if accepted.per_token else accepted.longest
         reply = self._reply_bytes(accepted, length)

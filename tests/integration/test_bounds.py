@@ -176,12 +176,16 @@ HOSTILE = {
     "empty lists": b"[" + b"[]," * 10 * MB + b"[]]",
     "tokens of one character": b"[[" + b'"a",' * MB + b'"a"]]',
     "numbers": b"[" + b"1," * 10 * MB + b"1]",
+    "a text of different words": b'["%s \xc3\xa9"]' % b" ".join(b"%07d" % n for n in range(2 * MB)),
+    "a text of separators": b'["%s\\nx"]' % (b" ||| " * 2 * MB),
 }
 
 
 @pytest.mark.parametrize("case", sorted(HOSTILE))
 def test_json_that_is_large_when_parsed(case: str) -> None:
-    """It is answered, and takes no more than was allowed for it."""
+    """It is answered, and takes no more than was allowed for it; so are texts that are large when
+    they are tokenized.
+    """
     with running(*ECHO, "-max_queue_mb", "200") as server, client_of(server) as other:
         ventilator = process_of("ventilator")
         other.encode(["warm up"])

@@ -15,6 +15,7 @@ from bert_serving.server.engines.echo import vocabulary
 from bert_serving.server.intake import (
     CHUNK_ROWS,
     CHUNKS_AHEAD,
+    INLINE_BYTES,
     INLINE_ROWS,
     Accepted,
     Chunk,
@@ -52,8 +53,9 @@ def accept(
     per_token: bool = True,
     with_tokens: bool = False,
     options: Optional[Options] = None,
+    payload: bytes = b"",
 ) -> Accepted:
-    request = Request(b"client", b"", 9, len(texts), options)
+    request = Request(b"client", payload, 9, len(texts), options)
     return Accepted(
         handle, request, texts, is_tokenized, None, per_token, with_tokens, ACCEPTED_AT, MODEL
     )
@@ -91,6 +93,20 @@ def test_a_small_request_is_tokenized_at_once(intakes: Any, count: int) -> None:
     assert (chunk.handle, chunk.start, len(chunk.encoded)) == (1, 0, count)
     accepted.add(chunk)
     assert accepted.is_complete
+
+
+@pytest.mark.parametrize("count", [1, INLINE_ROWS])
+def test_few_texts_that_are_long_are_tokenized_on_a_thread(intakes: Any, count: int) -> None:
+    """Whoever calls must not be kept for long: it would count as hung."""
+    intake = intakes()
+    texts = ["abc " * (INLINE_BYTES // count // 4)] * count
+    payload = json.dumps(texts).encode("ascii")
+    accepted = accept(texts, payload=payload)
+    assert intake.start(accepted) is None
+    (chunk,) = chunks_of(intake)
+    accepted.add(chunk)
+    assert accepted.is_complete
+    assert intake.start(accept(texts, payload=payload[:INLINE_BYTES])) is not None
 
 
 @pytest.mark.parametrize(
