@@ -25,7 +25,7 @@ MEANINGS = {
     400: "The request is wrong; the message names the field.",
     404: "What was asked for isn't served here.",
     408: "The body didn't come in time.",
-    413: "The body is too large, or has too many texts.",
+    413: "The body is too large, or has too many texts or characters.",
     415: "The body's encoding isn't known.",
     424: "The engine failed on this request.",
     429: "Too much waits; Retry-After says for how long to wait.",

@@ -8,12 +8,13 @@ import asyncio
 from typing import Any, Dict, List
 
 import numpy as np
+import orjson
 from fastapi import FastAPI
 
 from bert_serving.client.version import __version__
 from bert_serving.server.http.answers import shortened, unit_length
 from bert_serving.server.http.api import Api
-from bert_serving.server.http.errors import TEI
+from bert_serving.server.http.errors import TEI, HttpError
 from bert_serving.server.http.json_schema import TEXT, any_of, array, dimensions
 from bert_serving.server.http.schemas import (
     EmbedRequest,
@@ -30,8 +31,12 @@ DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int
 #: Its names of pooling strategies.
 POOLINGS = {"REDUCE_MEAN": "mean", "CLS_TOKEN": "cls", "FIRST_TOKEN": "cls"}
 POOLINGS.update({"LAST_TOKEN": "last_token", "SEP_TOKEN": "last_token"})
-#: Texts that are tokenized on the spot; more would keep other requests waiting.
-AT_ONCE = 16
+#: Characters that are tokenized in a request: each may become a token, which takes 500 bytes here
+#: and 70 in the answer.
+MOST_CHARACTERS = 2**18
+#: Texts, and their characters, that are tokenized on the spot: in some 5 ms, and more would keep
+#: other requests waiting.
+ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 16, 2048
 
 
 def add_tei(app: FastAPI, service: Service) -> None:
@@ -52,12 +57,20 @@ def add_tei(app: FastAPI, service: Service) -> None:
             vectors = unit_length(vectors)
         return list(vectors)
 
-    async def tokenize(call: Call, body: TokenizeRequest) -> List[List[Dict[str, Any]]]:
-        """The tokens of texts, without cutting any."""
+    async def tokenize(call: Call, body: TokenizeRequest) -> orjson.Fragment:
+        """The tokens of texts, without cutting any; of 262,144 characters at most in all."""
+        characters = sum(map(len, body.inputs))
+        if characters > MOST_CHARACTERS:
+            raise HttpError(
+                "too_large",
+                "inputs has %d characters, but at most %d are tokenized in a request; send them in "
+                "several" % (characters, MOST_CHARACTERS),
+                "inputs",
+            )
         arguments = service, body.inputs, body.add_special_tokens
-        if len(body.inputs) <= AT_ONCE:
-            return tokens_of(*arguments)
-        return await asyncio.get_event_loop().run_in_executor(None, tokens_of, *arguments)
+        if len(body.inputs) <= ROWS_AT_ONCE and characters <= CHARACTERS_AT_ONCE:
+            return tokens_in_json(*arguments)
+        return await asyncio.get_event_loop().run_in_executor(None, tokens_in_json, *arguments)
 
     async def info(call: Call, _: Any) -> Dict[str, Any]:
         """What is served, and within which limits."""
@@ -73,6 +86,11 @@ def add_tei(app: FastAPI, service: Service) -> None:
     answer, changes = List[List[TokenAnswer]], {"inputs": inputs}
     api.post("/tokenize", tokenize, TokenizeRequest, answer, changes, example)
     api.get("/info", info, InfoAnswer)
+
+
+def tokens_in_json(service: Service, texts: List[str], special: bool) -> orjson.Fragment:
+    """What tokens_of returns, as it stands in an answer: a fraction of the memory."""
+    return orjson.Fragment(orjson.dumps(tokens_of(service, texts, special)))
 
 
 def tokens_of(service: Service, texts: List[str], special: bool) -> List[List[Dict[str, Any]]]:

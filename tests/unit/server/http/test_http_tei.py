@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from typing import Any, Callable
+import asyncio
+import gzip
+import json
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
@@ -8,7 +11,10 @@ from unit.server.http.conftest import Harness, expected
 
 from bert_serving.client.errors import Overloaded, TextTooLong, WorkerFailed
 from bert_serving.server.engines.echo import vocabulary
+from bert_serving.server.http import tei
 from bert_serving.server.http.answers import unit_length
+from bert_serving.server.http.service import Service
+from bert_serving.server.http.tei import CHARACTERS_AT_ONCE, MOST_CHARACTERS, ROWS_AT_ONCE
 
 IDS = vocabulary()
 
@@ -116,6 +122,64 @@ def test_tokenize_without_special_tokens_and_without_cutting(serve: Callable[...
     answer = served.post("/tokenize", order).json()
     assert len(answer) == 20
     assert ["".join(one["text"] for one in tokens) for tokens in answer] == ["abcdefghij"] * 20
+
+
+class Rendering:
+    """Notes how many characters are tokenized, and whether on the event loop."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: List[Tuple[int, bool]] = []
+        self._render = tei.tokens_in_json
+        monkeypatch.setattr(tei, "tokens_in_json", self._noted)
+
+    def _noted(self, service: Service, texts: List[str], special: bool) -> Any:
+        is_on_loop = True
+        try:
+            asyncio.get_event_loop()
+        except RuntimeError:
+            is_on_loop = False
+        self.calls.append((sum(map(len, texts)), is_on_loop))
+        return self._render(service, texts, special)
+
+
+def test_tokenize_refuses_what_would_become_too_much(
+    served: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendering = Rendering(monkeypatch)
+    texts = ["a " * (MOST_CHARACTERS // 4), "b" * (MOST_CHARACTERS // 2)]
+    assert served.post("/tokenize", {"inputs": texts}).status_code == 200
+    assert rendering.calls == [(MOST_CHARACTERS, False)]
+    for inputs in ([*texts, "c"], "a " * MOST_CHARACTERS):
+        content = gzip.compress(json.dumps({"inputs": inputs}).encode("ascii"))
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        answer = served.http.post("/tokenize", content=content, headers=headers)
+        assert answer.status_code == 413
+        assert answer.json()["error_type"] == "Validation"
+        assert "at most %d are tokenized in a request" % MOST_CHARACTERS in answer.json()["error"]
+    assert len(rendering.calls) == 1
+
+
+def test_the_limit_of_tokenize_is_documented(served: Harness) -> None:
+    post = served.http.get("/openapi.json").json()["paths"]["/tokenize"]["post"]
+    assert f"of {MOST_CHARACTERS:,} characters at most" in post["description"]
+    assert "413" in post["responses"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "is_on_loop"),
+    [
+        (["a"] * ROWS_AT_ONCE, True),
+        (["a"] * (ROWS_AT_ONCE + 1), False),
+        ("a" * CHARACTERS_AT_ONCE, True),
+        ("a" * (CHARACTERS_AT_ONCE + 1), False),
+    ],
+)
+def test_tokenize_keeps_the_event_loop_from_what_takes_long(
+    served: Harness, monkeypatch: pytest.MonkeyPatch, inputs: Any, is_on_loop: bool
+) -> None:
+    rendering = Rendering(monkeypatch)
+    assert served.post("/tokenize", {"inputs": inputs}).status_code == 200
+    assert rendering.calls == [(len("".join(inputs)), is_on_loop)]
 
 
 def test_info(serve: Callable[..., Harness]) -> None:
