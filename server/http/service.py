@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional
 
 from bert_serving.client.errors import BertServingError, DeadlineExceeded
@@ -40,14 +41,12 @@ class Service:
         self.spec, self.vocabulary = spec, vocabulary
         self.tokens = {number: token for token, number in self.vocabulary.items()}
         self.served = Served(self.http.max_rows, max(self.tokens))
-        self._tokenizer: Optional[Tokenizer] = None
+        # One for each model, for a thread may still make that of the one before.
+        self._tokenizer = lru_cache(maxsize=None)(partial(_make_tokenizer, spec, vocabulary))
 
     def tokenizer(self) -> Tokenizer:
-        """One that cuts nothing."""
-        if self._tokenizer is None:
-            settings = replace(self.spec.tokenizer, max_length=1 << 30)
-            self._tokenizer = Tokenizer(self.vocabulary, settings)
-        return self._tokenizer
+        """One that cuts nothing; made when it is first asked for, by any thread."""
+        return self._tokenizer()
 
     def check_pooled(self) -> None:
         """Raise HttpError if there is a vector for each token: not all APIs have room for those."""
@@ -67,6 +66,10 @@ class Service:
                 "dimensions must be at most %d, the model's, but is %d" % (most, wanted),
                 "dimensions",
             )
+
+
+def _make_tokenizer(spec: ServiceSpec, vocabulary: Dict[str, int]) -> Tokenizer:
+    return Tokenizer(vocabulary, replace(spec.tokenizer, max_length=1 << 30))
 
 
 class Call:

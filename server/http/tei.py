@@ -42,16 +42,18 @@ ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 16, 2048
 def add_tei(app: FastAPI, service: Service) -> None:
     """Add its endpoints."""
     api = Api(app, service, TEI, TeiError, "text-embeddings-inference")
-    normalized = service.spec.pooling.normalize
 
     async def embed(call: Call, body: EmbedRequest) -> List[np.ndarray]:
         """Vectors of texts."""
         service.check_pooled()
         service.check_dimensions(body.dimensions)
+        normalized = service.spec.pooling.normalize
         cut = body.truncation_direction.lower() if body.truncate else False
         # Only if it differs, for the server may allow nothing else than its own.
         plain = False if normalized and body.normalize is False else None
         found = await call.encode(body.inputs, truncate=cut, normalize=plain)
+        # Another model may have taken its place meanwhile, and either may have computed them.
+        normalized = normalized and service.spec.pooling.normalize
         vectors = shortened(found.embedding, body.dimensions)
         if body.normalize is not False and not (normalized and body.dimensions is None):
             vectors = unit_length(vectors)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from dataclasses import replace
 from typing import Any, Callable, List, Tuple
 
 import numpy as np
@@ -63,6 +64,42 @@ def test_a_model_that_normalizes(serve: Callable[..., Harness]) -> None:
     )
     served.post("/embed", {"inputs": "hi", "normalize": False})
     assert [call["normalize"] for call in served.fake.calls] == [None, False]
+
+
+def reload(served: Harness, normalize: bool) -> None:
+    """Another model takes the place of the first."""
+    spec = served.service.spec
+    pooling = replace(spec.pooling, normalize=normalize)
+    served.service.change(replace(spec, pooling=pooling), served.service.vocabulary)
+
+
+def test_a_model_that_normalizes_gives_way_to_one_that_does_not(
+    serve: Callable[..., Harness],
+) -> None:
+    served = serve(normalize=True)
+    reload(served, normalize=False)
+    wanted = unit_length(expected(["hi"]))
+    np.testing.assert_array_equal(vectors_of(served.post("/embed", {"inputs": "hi"})), wanted)
+    served.post("/embed", {"inputs": "hi", "normalize": False})
+    reload(served, normalize=True)
+    served.post("/embed", {"inputs": "hi", "normalize": False})
+    assert [call["normalize"] for call in served.fake.calls] == [None, None, False]
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_model_gives_way_while_it_computes(
+    serve: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch, normalize: bool
+) -> None:
+    served = serve(normalize=normalize)
+    encode = served.fake.encode
+
+    async def interrupted(*arguments: Any, **options: Any) -> Any:
+        reload(served, not normalize)
+        return await encode(*arguments, **options)
+
+    monkeypatch.setattr(served.fake, "encode", interrupted)
+    wanted = unit_length(expected(["hi"]))
+    np.testing.assert_array_equal(vectors_of(served.post("/embed", {"inputs": "hi"})), wanted)
 
 
 def test_dimensions(served: Harness) -> None:
