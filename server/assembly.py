@@ -9,7 +9,6 @@ streamed is handed out in parts, each row once, as they come.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
@@ -18,6 +17,7 @@ import numpy as np
 from bert_serving.client import protocol
 from bert_serving.client.protocol import Details
 from bert_serving.server.batch_messages import Part
+from bert_serving.server.ended import Ended
 from bert_serving.server.pieces import Slice, as_wanted, fill, is_whole, share
 from bert_serving.server.request_messages import (
     Announced,
@@ -28,10 +28,6 @@ from bert_serving.server.request_messages import (
 )
 
 __all__ = ["Assembly", "Complete", "Outcome"]
-
-#: Ended requests remembered, so that late parts of theirs are known as such. Parts are late by
-#: the few batches that were under way when the request ended.
-REMEMBERED = 10000
 
 
 class Complete(NamedTuple):
@@ -85,8 +81,7 @@ class Assembly:
 
     def __init__(self) -> None:
         self._requests: Dict[int, _Request] = {}
-        self._ended: "OrderedDict[int, None]" = OrderedDict()
-        self._ended_count = 0
+        self._ended = Ended()
 
     @property
     def open_requests(self) -> int:
@@ -105,7 +100,11 @@ class Assembly:
     @property
     def ended_requests(self) -> int:
         """How many requests have ended, in a reply, an error or because nobody waited."""
-        return self._ended_count
+        return len(self._ended)
+
+    def validate(self) -> None:
+        """Assert what always holds; for tests, after every step."""
+        assert not any(handle in self._ended for handle in self._requests)
 
     def handle(
         self, event: Union[Announced, Part, Registered, RowLost, RequestFailed, Dropped], now: float
@@ -174,11 +173,7 @@ class Assembly:
 
     def _end(self, handle: int) -> None:
         self._requests.pop(handle, None)
-        if handle not in self._ended:
-            self._ended_count += 1
-        self._ended[handle] = None
-        if len(self._ended) > REMEMBERED:
-            self._ended.popitem(last=False)
+        self._ended.add(handle)
 
     def _add_part(self, part: Part, now: float) -> List[Outcome]:
         """Cut a part where the request changes; the scheduler keeps a request's rows together."""

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_serving.client.protocol import ErrorKind
-from bert_serving.server import assembly
 from bert_serving.server.assembly import Assembly, Complete
 from bert_serving.server.batch_messages import Part
 from bert_serving.server.reply_plan import ReplyPlan
@@ -77,9 +76,9 @@ def expected_array(handle: int, rows: int, padded_length: Optional[int]) -> np.n
 def test_parts_in_any_order_make_each_request_complete_once(
     sizes: List[int], per_token: bool, data: Any
 ) -> None:
-    places = [(handle, index) for handle, rows in enumerate(sizes) for index in range(rows)]
+    places = [(handle, index) for handle, rows in enumerate(sizes, 1) for index in range(rows)]
     twice = data.draw(st.lists(st.sampled_from(places), max_size=6))
-    events: List[Any] = [registered(handle, rows) for handle, rows in enumerate(sizes)]
+    events: List[Any] = [registered(handle, rows) for handle, rows in enumerate(sizes, 1)]
     rest = data.draw(st.permutations(places)) + twice
     while rest:
         size = data.draw(st.integers(1, len(rest)))
@@ -94,7 +93,7 @@ def test_parts_in_any_order_make_each_request_complete_once(
             assert outcome.client not in outcomes
             outcomes[outcome.client] = outcome
     assert len(outcomes) == len(sizes)
-    for handle, rows in enumerate(sizes):
+    for handle, rows in enumerate(sizes, 1):
         outcome = outcomes[b"client %d" % handle]
         assert outcome.request_id == handle + 100
         expected = expected_array(handle, rows, 6 if per_token else None)
@@ -249,15 +248,33 @@ def test_a_batch_that_ran_again_after_its_request_completed_is_ignored() -> None
     assert target.ended_requests == 1
 
 
-def test_the_memory_of_ended_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "REMEMBERED", 3)
+def test_what_comes_after_any_number_of_others_is_known_as_late() -> None:
+    """Its worker was slow, and meanwhile its client took it back and others were quick."""
     target = Assembly()
-    for handle in range(10):
-        target.handle(Dropped(handle), NOW)
-    assert target.ended_requests == 10
-    assert len(target._ended) == 3
-    assert target.handle(registered(9, 1), NOW) == []
+    target.handle(registered(1, 2), NOW)
+    target.handle(Dropped(1), NOW)
+    for handle in range(2, 20_002):
+        target.handle(failed(handle), NOW)
+    assert target.handle(part([(1, 0)]), NOW) == []
+    for late in (registered(1, 2), RowLost(1, 1, "lost")):
+        assert target.handle(late, NOW) == []
+        assert target.open_requests == 0
+    assert target.handle(failed(1), NOW) == []
+    assert target.ended_requests == 20_001
+
+
+def test_what_comes_early_waits_though_later_requests_have_ended() -> None:
+    target = Assembly()
+    for handle in (2, 4, 5):
+        target.handle(failed(handle), NOW)
+    assert target.handle(part([(1, 0), (3, 0)]), NOW) == []
+    assert target.open_requests == 2
+    for handle in (3, 1):
+        (outcome,) = target.handle(registered(handle, 1), NOW)
+        assert isinstance(outcome, Complete)
+        np.testing.assert_array_equal(outcome.array, expected_array(handle, 1, None))
     assert target.open_requests == 0
+    assert target.ended_requests == 5
 
 
 # ------------------------------------------------------------------------------- protocol 2

@@ -1,6 +1,6 @@
 """Scheduler and assembly together, with all that is between them: workers, and messages that are
 under way while anything else happens. Whatever happens in whatever order, each request has one
-outcome, and every vector is its row's.
+outcome, every vector is its row's, and nothing is kept of what has ended.
 """
 
 from __future__ import annotations
@@ -289,6 +289,17 @@ class Interleavings(RuleBasedStateMachine):
         self.pipeline.tell(Cancelled(handle))
 
     @rule(client=CLIENTS)
+    def others_come_and_go(self, client: bytes) -> None:
+        """While all that was under way is so still, but for the ventilator's messages."""
+        for _ in range(4):
+            self.ask(1, client, "protocol 1", None, set(), 0)
+            handle = len(self.pipeline.requests)
+            self.pipeline.requests[handle].unwanted = True
+            self.pipeline.tell(Cancelled(handle))
+        while self.pipeline.to_sink:
+            self.pipeline.deliver(self.pipeline.to_sink)
+
+    @rule(client=CLIENTS)
     def leave(self, client: bytes) -> None:
         for asked in self.pipeline.requests.values():
             if asked.client == client:
@@ -309,11 +320,19 @@ class Interleavings(RuleBasedStateMachine):
             if isinstance(asked.ended_as, Completed) and handle not in under_way:
                 assert asked.outcomes == 1
 
+    @invariant()
+    def the_sink_keeps_nothing_of_what_has_ended_there(self) -> None:
+        """However late anything of it comes."""
+        assembly = self.pipeline.assembly
+        assembly.validate()
+        assert assembly.open_requests <= len(self.pipeline.requests) - assembly.ended_requests
+
     def teardown(self) -> None:
         if not hasattr(self, "pipeline"):
             return
         self.pipeline.finish()
         assert self.pipeline.assembly.open_requests == 0
+        assert self.pipeline.assembly.ended_requests == len(self.pipeline.requests)
         for asked in self.pipeline.requests.values():
             assert asked.outcomes == 1 or (asked.unwanted and asked.outcomes == 0)
             if isinstance(asked.ended_as, Failed):

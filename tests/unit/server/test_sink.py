@@ -353,7 +353,7 @@ def test_last_words_of_a_lost_ventilator_are_read_before_requests_are_named(
     bench: Bench, link: FakeLink
 ) -> None:
     count = 2 * BURST
-    bench.send(*[Announced(number, b"me", number) for number in range(count)])
+    bench.send(*[Announced(number, b"me", number) for number in range(1, count + 1)])
     link.post("abandon")  # it is the first that it reads
     with bench.running():
         assert len(link.heard()["requests"]) == count
