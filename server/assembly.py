@@ -111,7 +111,8 @@ class Assembly:
     ) -> List[Outcome]:
         """The replies that ``event`` makes complete, at time ``now`` of the machine's clock."""
         if isinstance(event, Announced):
-            self._requests.setdefault(event.handle, _Request()).announced = event
+            if event.handle not in self._ended:
+                self._requests.setdefault(event.handle, _Request()).announced = event
             return []
         if isinstance(event, Part):
             return self._add_part(event, now)

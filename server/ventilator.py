@@ -233,6 +233,8 @@ class Ventilator:
             work.Opened(accepted.handle, request.identity, accepted.rows, deadline, *asked),
             generation,
         )
+        if accepted.handle not in self._open:
+            return  # there is no worker, or its time was over already
         chunk = generation.intake.start(accepted)
         if chunk is not None:
             self._add_chunk(chunk, generation)

@@ -256,7 +256,7 @@ def test_what_comes_after_any_number_of_others_is_known_as_late() -> None:
     for handle in range(2, 20_002):
         target.handle(failed(handle), NOW)
     assert target.handle(part([(1, 0)]), NOW) == []
-    for late in (registered(1, 2), RowLost(1, 1, "lost")):
+    for late in (Announced(1, b"client", 7), registered(1, 2), RowLost(1, 1, "lost")):
         assert target.handle(late, NOW) == []
         assert target.open_requests == 0
     assert target.handle(failed(1), NOW) == []

@@ -19,7 +19,13 @@ from bert_serving.server.batch_messages import Broken, Part
 from bert_serving.server.batching import BatchLimits, Row
 from bert_serving.server.crew import GRACE
 from bert_serving.server.reply_plan import ReplyPlan
-from bert_serving.server.request_messages import Dropped, Registered, RequestFailed, RowLost
+from bert_serving.server.request_messages import (
+    Announced,
+    Dropped,
+    Registered,
+    RequestFailed,
+    RowLost,
+)
 from bert_serving.server.retries import MAX_ALONE
 from bert_serving.server.scheduler import Scheduler
 from bert_serving.server.work import (
@@ -242,6 +248,8 @@ class Interleavings(RuleBasedStateMachine):
         pipeline.tell(Opened(handle, client, total, deadline, kind == "partial"))
         if tokenized:
             pipeline.tokenize(handle, tokenized)
+        elif kind == "protocol 1":
+            pipeline.to_sink.append(Announced(handle, client, handle))
 
     @rule(data=st.data(), count=st.integers(1, 8))
     def tokenize(self, data: Any, count: int) -> None:
@@ -332,6 +340,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         self.pipeline.finish()
         assert self.pipeline.assembly.open_requests == 0
+        assert self.pipeline.assembly.of_protocol_1() == []
         assert self.pipeline.assembly.ended_requests == len(self.pipeline.requests)
         for asked in self.pipeline.requests.values():
             assert asked.outcomes == 1 or (asked.unwanted and asked.outcomes == 0)

@@ -237,6 +237,14 @@ def test_a_large_request_is_computed_in_batches_and_registered_when_all_is_read(
     assert sorted(seen) == list(range(count))
 
 
+def test_a_request_that_ends_as_it_comes_is_not_announced(bench: Bench) -> None:
+    with bench.running():
+        bench.ventilator._reception.spec = replace(bench.spec, request_timeout=1e-9)
+        bench.request(["a"] * (CHUNK_ROWS + 1))
+        assert failure(bench.for_sink()).kind == "deadline"
+        assert bench.status()["num_open_request"] == 0, "that is the next message"
+
+
 def test_a_request_that_cannot_be_read_is_answered_and_counted(bench: Bench, log: Any) -> None:
     with bench.running():
         bench.send_frames(b"me", b"[5]", b"7", b"1")
