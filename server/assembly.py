@@ -9,8 +9,7 @@ streamed is handed out in parts, each row once, as they come.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from bert_serving.client import protocol
 from bert_serving.client.protocol import Details
 from bert_serving.server.batch_messages import Part
 from bert_serving.server.ended import Ended
+from bert_serving.server.incomplete import Incomplete, OfRows, note_arrival, store
 from bert_serving.server.pieces import Slice, as_wanted, fill, is_whole, share
 from bert_serving.server.request_messages import (
     Announced,
@@ -52,35 +52,11 @@ class Complete(NamedTuple):
 Outcome = Union[Complete, RequestFailed]
 
 
-@dataclass
-class _OfRows:
-    """What a streamed request's parts take their rows' share of."""
-
-    tokens: Optional[List[Any]]
-    offsets: Optional[List[Any]]
-    truncated: Set[int]
-
-
-@dataclass
-class _Request:
-    announced: Optional[Announced] = None
-    registered: Optional[Registered] = None
-    early: List[Slice] = field(default_factory=list)
-    result: Optional[np.ndarray] = None
-    arrived: Optional[np.ndarray] = None  # bool [rows]
-    missing: int = 0  # rows
-    began: float = float("inf")  # when its first batch was
-    of_rows: Optional[_OfRows] = None  # of a streamed request
-    like: Optional[Tuple[Tuple[int, ...], np.dtype, bool]] = None  # of vectors: see _add
-    lost: Dict[int, str] = field(default_factory=dict)  # rows that won't come, and why
-    failed: Dict[int, str] = field(default_factory=dict)  # those that count as come
-
-
 class Assembly:
     """See the module's docstring."""
 
     def __init__(self) -> None:
-        self._requests: Dict[int, _Request] = {}
+        self._requests: Dict[int, Incomplete] = {}
         self._ended = Ended()
 
     @property
@@ -112,7 +88,7 @@ class Assembly:
         """The replies that ``event`` makes complete, at time ``now`` of the machine's clock."""
         if isinstance(event, Announced):
             if event.handle not in self._ended:
-                self._requests.setdefault(event.handle, _Request()).announced = event
+                self._requests.setdefault(event.handle, Incomplete()).announced = event
             return []
         if isinstance(event, Part):
             return self._add_part(event, now)
@@ -128,10 +104,10 @@ class Assembly:
     def _register(self, event: Registered, now: float) -> List[Outcome]:
         if event.handle in self._ended:
             return []
-        request = self._requests.setdefault(event.handle, _Request())
+        request = self._requests.setdefault(event.handle, Incomplete())
         request.registered, request.missing = event, event.rows
         if event.plan is not None and event.plan.stream:
-            request.of_rows = _OfRows(
+            request.of_rows = OfRows(
                 None if event.tokens is None else json.loads(event.tokens),
                 None if event.offsets is None else json.loads(event.offsets),
                 set(event.plan.truncated),
@@ -145,11 +121,11 @@ class Assembly:
     def _lose_row(self, event: RowLost, now: float) -> List[Outcome]:
         if event.handle in self._ended:
             return []
-        request = self._requests.setdefault(event.handle, _Request())
+        request = self._requests.setdefault(event.handle, Incomplete())
         request.lost[event.index] = event.message
         return self._settle_lost(event.handle, request, now)
 
-    def _settle_lost(self, handle: int, request: _Request, now: float) -> List[Outcome]:
+    def _settle_lost(self, handle: int, request: Incomplete, now: float) -> List[Outcome]:
         """Count the lost rows as come, as soon as it is known how their vectors would look."""
         if request.registered is None or request.like is None:
             return []
@@ -195,7 +171,7 @@ class Assembly:
                 part.vectors[low:high],
                 part.per_token,
             )
-            request = self._requests.setdefault(handles[start], _Request())
+            request = self._requests.setdefault(handles[start], Incomplete())
             request.began = min(request.began, part.began)
             if request.failed and request.of_rows is None:
                 # Given up, and computed after all by a worker that was lost just then.
@@ -219,7 +195,7 @@ class Assembly:
         return outcomes
 
     def _add_to(
-        self, handle: int, request: _Request, registered: Registered, piece: Slice, now: float
+        self, handle: int, request: Incomplete, registered: Registered, piece: Slice, now: float
     ) -> List[Outcome]:
         plan = registered.plan
         if request.of_rows is not None:
@@ -227,7 +203,7 @@ class Assembly:
         if is_whole(piece, registered):
             result = piece.vectors
         else:
-            _store(request, piece, registered)
+            store(request, piece, registered)
             if request.missing:
                 return []
             assert request.result is not None
@@ -247,13 +223,13 @@ class Assembly:
         ]
 
     def _add_to_stream(
-        self, handle: int, request: _Request, piece: Slice, now: float
+        self, handle: int, request: Incomplete, piece: Slice, now: float
     ) -> List[Outcome]:
         registered, of_rows = request.registered, request.of_rows
         assert registered is not None
         assert registered.plan is not None
         assert of_rows is not None
-        new = _note_arrival(request, piece, registered.rows)
+        new = note_arrival(request, piece, registered.rows)
         if not new.any():
             return []
         rows = piece.indices[new].tolist()
@@ -283,28 +259,3 @@ class Assembly:
                 share(of_rows.offsets, rows),
             )
         ]
-
-
-def _note_arrival(request: _Request, piece: Slice, rows: int) -> np.ndarray:
-    """Which of the piece's rows hadn't come before: bool [rows of the piece]."""
-    if request.arrived is None:
-        request.arrived = np.zeros(rows, bool)
-    new: np.ndarray = ~request.arrived[piece.indices]
-    request.arrived[piece.indices] = True
-    request.missing -= int(np.count_nonzero(new))
-    return new
-
-
-def _store(request: _Request, piece: Slice, registered: Registered) -> None:
-    """Copy the piece's rows to their places; a row that came before is written again."""
-    if request.result is None:
-        shape = (registered.rows,) + piece.vectors.shape[1:]
-        if piece.per_token:
-            shape = (registered.rows, registered.padded_length) + piece.vectors.shape[1:]
-        # Zeros, since what lies behind the end of a row stays what it is.
-        request.result = np.zeros(shape, piece.vectors.dtype)
-    if piece.per_token:
-        fill(request.result, piece.indices.tolist(), piece)
-    else:
-        request.result[piece.indices] = piece.vectors
-    _note_arrival(request, piece, registered.rows)
