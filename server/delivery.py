@@ -16,11 +16,10 @@ told then: so others are told what waits for these.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
-from bert_serving.server.frame_parts import own_memory
+from bert_serving.server.outbox import Outbox, Totals
 from bert_serving.server.replies import (
     Action,
     Blocked,
@@ -46,8 +45,8 @@ COME_BACK_WITHIN = 2.0
 #: ones are expected to leave by, in bytes per second.
 READ_WITHIN = 60.0
 SLOWEST = 1e6
-#: Bytes that a reply takes beside its frames, and an excuse in place of one.
-REPLY_BYTES, EXCUSE_BYTES = 2048, 256
+#: Bytes that a reply takes beside its frames.
+REPLY_BYTES = 2048
 #: Excuses kept for a client; of what is older, it hears nothing.
 MAX_EXCUSES = 10_000
 #: What a client is told whose replies are thrown away.
@@ -59,12 +58,10 @@ UNREAD = (
 
 @dataclass
 class _Client:
+    outbox: Outbox
+    absent_since: float
     listeners: int = 0
-    absent_since: float = 0.0
     was_here: bool = False
-    outbox: Deque[Reply] = field(default_factory=deque)
-    size: int = 0  # bytes in the outbox
-    excused: Set[bytes] = field(default_factory=set)  # requests with an excuse in the outbox
     gives_up_at: Optional[float] = None  # while its pipe is full
     is_stalled: bool = False  # took nothing for too long
     told: Set[bytes] = field(default_factory=set)  # requests with a reply here: see Waits
@@ -90,7 +87,12 @@ class Delivery:
         self._absent: Dict[bytes, None] = {}
         self._blocked: Dict[bytes, None] = {}
         self._news: List[Waits] = []
-        self.waiting_bytes = 0
+        self._totals = Totals()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What all that waits takes."""
+        return self._totals.size
 
     def of_protocol_1(self) -> List[Tuple[bytes, bytes]]:
         """Clients, and ids of requests, whose replies wait here and aren't asked for again."""
@@ -120,13 +122,17 @@ class Delivery:
     def validate(self) -> None:
         """Assert what always holds; for tests, after every step."""
         for client in self._clients.values():
-            assert client.size == sum(reply.size for reply in client.outbox)
-            excuses = [reply.request_id for reply in client.outbox if reply.is_excuse]
-            assert client.excused == set(excuses)
-            assert len(client.excused) == len(excuses) <= MAX_EXCUSES
+            client.outbox.validate()
+            assert client.outbox.excuses <= MAX_EXCUSES
             waiting = {one.request_id for one in client.outbox if not one.asks_again}
             assert waiting <= client.told <= waiting | {client.handed_out}
-        assert self.waiting_bytes == sum(client.size for client in self._clients.values())
+        outboxes = [client.outbox for client in self._clients.values()]
+        totals = Totals(
+            sum(len(outbox) - outbox.excuses for outbox in outboxes),
+            sum(outbox.reply_bytes for outbox in outboxes),
+            sum(outbox.excuses for outbox in outboxes),
+        )
+        assert self._totals == totals
 
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
@@ -167,7 +173,7 @@ class Delivery:
     def _client(self, name: bytes, now: float) -> _Client:
         client = self._clients.get(name)
         if client is None:
-            client = self._clients[name] = _Client(absent_since=now)
+            client = self._clients[name] = _Client(Outbox(self._totals), now)
             self._absent[name] = None
         return client
 
@@ -178,43 +184,30 @@ class Delivery:
         if client.listeners and not client.outbox:
             client.handed_out = event.reply.request_id
             return [Send(event.client, event.reply)]
-        if event.reply.request_id in client.excused:
+        if client.outbox.excuses_request(event.reply.request_id):
             return []  # the rest of a stream, or its error: the excuse stands for it
-        self._put(client, event.reply)
         self._note_waiting(event.client, event.reply)
-        if client.is_stalled or self._is_too_much(client):
-            client.outbox.pop()
-            self._resize(client, -event.reply.size)
-            self._put_excuse(event.client, event.reply)
+        if client.is_stalled or self._is_too_much(client, event.reply):
+            client.outbox.put_excuse(event.reply)
+            self._limit_excuses(event.client)
             return [Stalled(event.client, 1)]
+        client.outbox.put(event.reply)
         if self._most and self.waiting_bytes > self._most:
             if not client.listeners:
                 return [self._give_up(event.client)]  # there is no place to wait for it
-            largest = max(self._clients, key=lambda name: self._clients[name].size)
+            largest = max(self._clients, key=lambda name: self._clients[name].outbox.size)
             return self._throw_away(largest)
         return []
 
-    def _is_too_much(self, client: _Client) -> bool:
-        return bool(self._most_of_client) and (
-            client.size > self._most_of_client and len(client.outbox) > 1
+    def _is_too_much(self, client: _Client, reply: Reply) -> bool:
+        return bool(self._most_of_client and client.outbox) and (
+            client.outbox.size + reply.size > self._most_of_client
         )
 
-    def _put(self, client: _Client, reply: Reply) -> None:
-        client.outbox.append(_kept(reply))
-        self._resize(client, reply.size)
-
-    def _put_excuse(self, name: bytes, reply: Reply) -> None:
-        client = self._clients[name]
-        if reply.request_id in client.excused:
-            return
-        client.excused.add(reply.request_id)
-        self._put(client, _excuse_for(reply))
-        if len(client.excused) > MAX_EXCUSES:
-            oldest = next(reply for reply in client.outbox if reply.is_excuse)
-            client.outbox.remove(oldest)
-            client.excused.remove(oldest.request_id)
-            self._resize(client, -oldest.size)
-            self._note_over(name, oldest.request_id)
+    def _limit_excuses(self, name: bytes) -> None:
+        outbox = self._clients[name].outbox
+        for request_id in outbox.forget_excuses(max(0, outbox.excuses - MAX_EXCUSES)):
+            self._note_over(name, request_id)
 
     def _note_waiting(self, name: bytes, reply: Reply) -> None:
         told = self._clients[name].told
@@ -228,31 +221,16 @@ class Delivery:
             told.remove(request_id)
             self._news.append(Waits(name, request_id, is_over=True))
 
-    def _resize(self, client: _Client, change: int) -> None:
-        client.size += change
-        self.waiting_bytes += change
-
     def _throw_away(self, name: bytes) -> List[Action]:
         """Let an excuse take the place of everything that waits for a client."""
-        client = self._clients[name]
-        replies = list(client.outbox)
-        self._resize(client, -client.size)
-        client.outbox.clear()
-        client.excused.clear()
-        for reply in replies:
-            self._put_excuse(name, reply)
-        lost = sum(not reply.is_excuse for reply in replies)
+        lost = self._clients[name].outbox.excuse_all()
+        self._limit_excuses(name)
         return [Stalled(name, lost)] if lost else []
 
     def _block(self, event: Blocked, now: float) -> None:
         client = self._client(event.client, now)
-        reply = _kept(event.reply)
-        if reply.is_excuse:
-            reply = _excuse_for(reply)
-            client.excused.add(reply.request_id)
-        self._note_waiting(event.client, reply)
-        client.outbox.appendleft(reply)
-        self._resize(client, reply.size)
+        self._note_waiting(event.client, event.reply)
+        client.outbox.put_back(event.reply)
         self._blocked[event.client] = None
         if client.gives_up_at is None:
             client.gives_up_at = now + READ_WITHIN + event.in_pipe / SLOWEST
@@ -269,10 +247,8 @@ class Delivery:
         self._blocked.pop(name, None)
         if not client.outbox or not client.listeners:
             return []
-        reply = client.outbox.popleft()
-        self._resize(client, -reply.size)
+        reply = client.outbox.take()
         if reply.is_excuse:
-            client.excused.remove(reply.request_id)
             reply = reply._replace(frames=self._excuse(name, reply.request_id))
         client.handed_out = reply.request_id
         return [Send(name, reply)]
@@ -300,14 +276,6 @@ class Delivery:
         client = self._clients.pop(name)
         del self._absent[name]
         self._blocked.pop(name, None)
-        self._resize(client, -client.size)
-        return GoneAway(name, len(client.outbox))
-
-
-def _kept(reply: Reply) -> Reply:
-    """The reply as it waits: with memory of its own, so that its size is what it takes."""
-    return reply._replace(frames=[own_memory(frame) for frame in reply.frames])
-
-
-def _excuse_for(reply: Reply) -> Reply:
-    return reply._replace(frames=(), size=EXCUSE_BYTES, is_excuse=True)
+        lost = len(client.outbox)
+        client.outbox.clear()
+        return GoneAway(name, lost)

@@ -13,11 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from bert_serving.server import delivery as module
 from bert_serving.server.delivery import (
     COME_BACK_WITHIN,
-    EXCUSE_BYTES,
     READ_WITHIN,
     WAIT_FOR_LISTENER,
     Delivery,
 )
+from bert_serving.server.outbox import EXCUSE_BYTES
 from bert_serving.server.replies import (
     Action,
     Blocked,
