@@ -8,7 +8,9 @@ are served meanwhile.
 
 What waits is bounded, for each client and for all, and so is how long a client may take nothing.
 A reply above that is thrown away, and an excuse of a few bytes takes its place: who reads again in
-the end gets an error for each request, not silence.
+the end gets an error for each request, not silence. Excuses have a bound of their own, so that
+those who never read can't fill all the place with them; above it, who has most of them loses the
+oldest.
 
 What waits would be lost with this process. Clients that don't ask again by themselves have to be
 told then: so others are told what waits for these.
@@ -19,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
+from bert_serving.server import outbox_bounds
 from bert_serving.server.outbox import Outbox, Totals
 from bert_serving.server.replies import (
     Action,
@@ -47,8 +50,6 @@ READ_WITHIN = 60.0
 SLOWEST = 1e6
 #: Bytes that a reply takes beside its frames.
 REPLY_BYTES = 2048
-#: Excuses kept for a client; of what is older, it hears nothing.
-MAX_EXCUSES = 10_000
 #: What a client is told whose replies are thrown away.
 UNREAD = (
     "too many replies wait for this client to read them, or wait for too long, and this one was "
@@ -71,8 +72,8 @@ class _Client:
 class Delivery:
     """See the module's docstring.
 
-    At most ``most`` bytes wait, and ``most_of_client`` for each client; 0: any number. One reply
-    may wait in any case. ``excuse`` makes the frames of an error for a client's request.
+    At most ``most`` bytes wait, and for each client ``most_of_client`` and excuses; 0: any number.
+    One reply may wait in any case. ``excuse`` makes the frames of an error for a client's request.
     """
 
     def __init__(
@@ -82,12 +83,13 @@ class Delivery:
         most_of_client: int = 0,
     ) -> None:
         self._excuse = excuse
-        self._most, self._most_of_client = most, most_of_client
+        self._totals = Totals()
+        self._bounds = outbox_bounds.OutboxBounds(self._totals, most, most_of_client)
         self._clients: Dict[bytes, _Client] = {}
         self._absent: Dict[bytes, None] = {}
         self._blocked: Dict[bytes, None] = {}
         self._news: List[Waits] = []
-        self._totals = Totals()
+        self.forgotten_excuses = 0  # ever; their clients hear nothing of these requests
 
     @property
     def waiting_bytes(self) -> int:
@@ -123,10 +125,10 @@ class Delivery:
         """Assert what always holds; for tests, after every step."""
         for client in self._clients.values():
             client.outbox.validate()
-            assert client.outbox.excuses <= MAX_EXCUSES
+            assert client.outbox.excuses <= outbox_bounds.MAX_EXCUSES
             waiting = {one.request_id for one in client.outbox if not one.asks_again}
             assert waiting <= client.told <= waiting | {client.handed_out}
-        outboxes = [client.outbox for client in self._clients.values()]
+        outboxes = self._outboxes().values()
         totals = Totals(
             sum(len(outbox) - outbox.excuses for outbox in outboxes),
             sum(outbox.reply_bytes for outbox in outboxes),
@@ -137,6 +139,8 @@ class Delivery:
     def handle(self, event: Event, now: float) -> List[Action]:
         """What follows from ``event``, at time ``now`` in seconds on any steady clock."""
         actions = self._handle(event, now)
+        if self._bounds.are_exceeded:
+            actions += self._make_room()
         if self._news:
             actions, self._news = [*self._news, *actions], []
         return actions
@@ -187,27 +191,42 @@ class Delivery:
         if client.outbox.excuses_request(event.reply.request_id):
             return []  # the rest of a stream, or its error: the excuse stands for it
         self._note_waiting(event.client, event.reply)
-        if client.is_stalled or self._is_too_much(client, event.reply):
+        if client.is_stalled or not self._bounds.has_room(client.outbox, event.reply):
             client.outbox.put_excuse(event.reply)
             self._limit_excuses(event.client)
             return [Stalled(event.client, 1)]
         client.outbox.put(event.reply)
-        if self._most and self.waiting_bytes > self._most:
-            if not client.listeners:
-                return [self._give_up(event.client)]  # there is no place to wait for it
-            largest = max(self._clients, key=lambda name: self._clients[name].outbox.size)
-            return self._throw_away(largest)
+        if self._bounds.too_many_replies and not client.listeners:
+            return [self._give_up(event.client)]  # there is no place to wait for it
         return []
 
-    def _is_too_much(self, client: _Client, reply: Reply) -> bool:
-        return bool(self._most_of_client and client.outbox) and (
-            client.outbox.size + reply.size > self._most_of_client
-        )
+    def _outboxes(self) -> Dict[bytes, Outbox]:
+        return {name: client.outbox for name, client in self._clients.items()}
+
+    def _make_room(self) -> List[Action]:
+        """Keep the bounds of all again."""
+        actions: List[Action] = []
+        if self._bounds.too_many_replies:
+            for name in self._bounds.excessive_replies(self._outboxes()):
+                actions += self._throw_away(name)
+        if self._bounds.too_many_excuses:
+            for name, count in self._bounds.excessive_excuses(self._outboxes()):
+                self._forget_excuses(name, count)
+        return actions
 
     def _limit_excuses(self, name: bytes) -> None:
-        outbox = self._clients[name].outbox
-        for request_id in outbox.forget_excuses(max(0, outbox.excuses - MAX_EXCUSES)):
+        excess = self._clients[name].outbox.excuses - outbox_bounds.MAX_EXCUSES
+        if excess > 0:
+            self._forget_excuses(name, excess)
+
+    def _forget_excuses(self, name: bytes, count: int) -> None:
+        """Throw away a client's oldest ones."""
+        client = self._clients[name]
+        for request_id in client.outbox.forget_excuses(count):
             self._note_over(name, request_id)
+        self.forgotten_excuses += count
+        if not client.outbox:  # then its next reply has its own time
+            client.gives_up_at, client.is_stalled = None, False
 
     def _note_waiting(self, name: bytes, reply: Reply) -> None:
         told = self._clients[name].told

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from bert_serving.server import delivery as module
+from bert_serving.server import outbox_bounds
 from bert_serving.server.delivery import (
     COME_BACK_WITHIN,
     READ_WITHIN,
@@ -267,7 +267,7 @@ def test_a_send_is_for_one_reply_at_a_time() -> None:
     delivery = Publisher().delivery
     delivery.handle(Post(ANNA, reply(1)), 0.0)
     delivery.handle(Post(ANNA, reply(2)), 0.0)
-    assert delivery.handle(Subscribed(ANNA), 0.0) == [Send(ANNA, reply(1))]
+    assert delivery.handle(Subscribed(ANNA), READ_WITHIN) == [Send(ANNA, reply(1))]
     assert delivery.handle(Blocked(ANNA, reply(1)), 0.0) == []
     assert delivery.handle(Tick(), 0.0) == [Send(ANNA, reply(1))]
     assert delivery.handle(Sent(ANNA), 0.0) == [Send(ANNA, reply(2))]
@@ -417,31 +417,109 @@ def test_what_waits_keeps_no_batch_of_others(publisher: Publisher) -> None:
 
 
 def test_excuses_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_EXCUSES", 3)
+    monkeypatch.setattr(outbox_bounds, "MAX_EXCUSES", 3)
     publisher = blocked(Publisher(most_of_client=1000))
     publisher.post(ANNA, *range(1, 10))
     unblock(publisher)
     assert publisher.received(ANNA) == [1, -7, -8, -9]
 
 
-CLIENTS = st.sampled_from([ANNA, BEN])
+def excuses_for(publisher: Publisher, client: bytes, count: int, first: int) -> None:
+    """Let a client that takes nothing have excuses only."""
+    publisher.post(client, *range(first, first + count))
+    publisher.tick(READ_WITHIN)
+
+
+def test_of_all_excuses_who_has_most_loses_the_oldest() -> None:
+    publisher = blocked(blocked(Publisher(most=40_000)), BEN)  # 5,000 for excuses: 19
+    excuses_for(publisher, ANNA, 2, first=1)
+    excuses_for(publisher, BEN, 17, first=11)
+    assert publisher.delivery.waiting_replies == 19
+    publisher.post(BEN, 28)
+    assert publisher.delivery.waiting_replies == 11
+    assert publisher.delivery.forgotten_excuses == 9
+    for client in (ANNA, BEN):
+        unblock(publisher, client)
+    assert publisher.received(ANNA) == [-1, -2]
+    assert publisher.received(BEN) == list(range(-20, -29, -1))
+
+
+def test_excuses_take_no_place_of_replies() -> None:
+    """However many clients listen and never read, there is place for who comes later."""
+    most = 100_000
+    delivery = Delivery(lambda _, request_id: [b"-" + request_id], most, most // 2)
+    for number in range(50):
+        client = b"client %d" % number
+        delivery.handle(Subscribed(client), 0.0)
+        delivery.handle(Blocked(client, reply(0)), 0.0)
+        for one in range(1, 50):
+            delivery.handle(Post(client, reply(one)), 0.0)
+    delivery.handle(Tick(), READ_WITHIN)
+    delivery.validate()
+    assert 0 < delivery.waiting_bytes <= most * outbox_bounds.EXCUSES_SHARE
+    delivery.handle(Post(ANNA, reply(1)), READ_WITHIN)
+    delivery.handle(Tick(), READ_WITHIN + WAIT_FOR_LISTENER - 1)
+    assert delivery.handle(Subscribed(ANNA), READ_WITHIN) == [Send(ANNA, reply(1))]
+
+
+def test_a_client_without_excuses_any_more_has_its_time_anew() -> None:
+    publisher = blocked(Publisher(most=1000))  # no excuse has place
+    excuses_for(publisher, ANNA, 2, first=1)
+    assert publisher.delivery.waiting_replies == 0
+    publisher.post(ANNA, 3)
+    publisher.tick(READ_WITHIN - 1)
+    unblock(publisher)
+    assert publisher.received(ANNA) == [3]
+
+
+def test_a_reply_for_each_of_many_clients_is_too_much_too() -> None:
+    publisher = Publisher(most=10_000, most_of_client=5000)
+    clients = [b"client %d" % number for number in range(100)]
+    for number, client in enumerate(clients, 1):
+        blocked(publisher, client)
+        publisher.post(client, number)
+        assert publisher.delivery.waiting_bytes <= 10_000
+    lost = sum(count for _, count in publisher.stalled)
+    assert lost == 100 - (publisher.delivery.waiting_bytes - 4 * EXCUSE_BYTES) // 1000
+
+
+def test_a_reply_that_is_larger_than_all_bounds_may_wait_alone() -> None:
+    publisher = blocked(blocked(Publisher(most=10_000, most_of_client=5000)), BEN)
+    publisher.post(ANNA, 1, size=10**9)
+    publisher.post(ANNA, 2)
+    unblock(publisher)
+    assert publisher.received(ANNA) == [1, -2]
+    publisher.full[ANNA] = True
+    publisher.post(ANNA, 3, size=10**9)
+    publisher.post(BEN, 4)
+    unblock(publisher)
+    unblock(publisher, BEN)
+    assert publisher.received(ANNA) == [1, -2, -3]
+    assert publisher.received(BEN) == [4]
+
+
+CLIENTS = st.sampled_from([ANNA, BEN, b"carl"])
 
 
 class Interleavings(RuleBasedStateMachine):
     """Whatever happens, each reply is sent once and in order, or an excuse for it; or it waits, or
-    is lost with its client. What waits stays within its bounds.
+    is lost with its client, or was an excuse too many. What waits stays within its bounds.
     """
 
-    MOST, MOST_OF_CLIENT, LARGEST = 9000, 5000, 4000
+    MOST, MOST_OF_CLIENT, LARGEST = 9000, 5000, 20_000
 
     def __init__(self) -> None:
         super().__init__()
         self.publisher = Publisher(self.MOST, self.MOST_OF_CLIENT)
-        self.posted: Dict[bytes, List[int]] = {ANNA: [], BEN: []}
-        self.listeners: Dict[bytes, int] = {ANNA: 0, BEN: 0}
+        self.posted: Dict[bytes, List[int]] = {ANNA: [], BEN: [], b"carl": []}
+        self.listeners: Dict[bytes, int] = {ANNA: 0, BEN: 0, b"carl": 0}
         self.count = 0
 
-    @rule(client=CLIENTS, size=st.integers(1, LARGEST), asks_again=st.booleans())
+    @rule(
+        client=CLIENTS,
+        size=st.integers(1, 4000) | st.integers(1, LARGEST),
+        asks_again=st.booleans(),
+    )
     def post(self, client: bytes, size: int, asks_again: bool) -> None:
         self.count += 1
         self.posted[client].append(self.count)
@@ -480,8 +558,9 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def every_reply_is_accounted_for(self) -> None:
         lost = sum(count for _, count in self.publisher.gone)
-        sent = len(self.publisher.sent)
-        assert sent + lost + self.publisher.delivery.waiting_replies == self.count
+        sent, delivery = len(self.publisher.sent), self.publisher.delivery
+        waiting, forgotten = delivery.waiting_replies, delivery.forgotten_excuses
+        assert sent + lost + waiting + forgotten == self.count
 
     @invariant()
     def an_excuse_is_for_what_was_thrown_away(self) -> None:
@@ -490,9 +569,15 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def what_waits_is_within_its_bounds(self) -> None:
-        # Excuses come on top, and so does what a blocked client had taken up for sending.
-        excuses = EXCUSE_BYTES * self.count
-        assert self.publisher.delivery.waiting_bytes <= self.MOST + self.LARGEST + excuses
+        delivery = self.publisher.delivery
+        of_excuses = self.MOST * outbox_bounds.EXCUSES_SHARE
+        replies = [one for c in delivery._clients.values() for one in c.outbox if not one.is_excuse]
+        assert delivery.waiting_bytes - sum(one.size for one in replies) <= of_excuses
+        # One that waits alone may be of any size.
+        assert delivery.waiting_bytes <= self.MOST or len(replies) == 1
+        for client in delivery._clients.values():
+            sizes = [one.size for one in client.outbox if not one.is_excuse]
+            assert sum(sizes) <= self.MOST_OF_CLIENT or len(sizes) == 1
 
     @invariant()
     def nothing_waits_for_a_listener_whose_pipe_has_room(self) -> None:
@@ -505,7 +590,7 @@ class Interleavings(RuleBasedStateMachine):
         assert self.publisher.delivery.listening_clients == listening
 
     def teardown(self) -> None:
-        for client in (ANNA, BEN):
+        for client in self.posted:
             self.publisher.full[client] = False
             self.publisher.handle(Subscribed(client))
         self.publisher.tick()
