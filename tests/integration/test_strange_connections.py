@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from random import Random
+from threading import Thread
 from typing import Callable, Dict, List
 
 import psutil
@@ -108,6 +109,48 @@ def test_others_are_served_and_nothing_is_left(says: Callable[[Random, int], byt
         wait_for(lambda: not more_than(before), "the descriptors to be freed: %s" % before)
         with client_of(server) as client:
             assert client.encode(["after"]).shape == (1, 768)
+
+
+def test_others_are_served_while_one_subscribes_without_end() -> None:
+    """And takes back each subscription, so that no bound to them is ever reached."""
+    ready = b"\5READY\x0bSocket-Type\0\0\0\3SUB"
+    pair = b"\0\3\1me\0\3\0me"
+    with running("-engine", "echo") as server, client_of(server, timeout=60_000) as client:
+        sink = one_process("sink")
+        with socket.create_connection(("127.0.0.1", server.spec.port_out), PATIENCE) as one:
+            one.sendall(GREETING + b"\4" + bytes([len(ready)]) + ready)
+            # Before the server has said that it is ready, it would take a message for nonsense.
+            with one.makefile("rb") as answer:
+                answer.read(len(GREETING))
+                answer.read(answer.read(2)[1])
+            flood = Thread(target=send_without_end, args=(one, pair * 5000))
+            flood.start()
+            try:
+                before = sink.memory_info().rss
+                for number in range(100):
+                    assert client.encode(["during %d" % number]).shape == (1, 768)
+                assert flood.is_alive(), "the server closed the connection"
+                assert sink.memory_info().rss - before < 30_000_000
+            finally:
+                with suppress(OSError):  # it is over, if the sink was lost
+                    one.shutdown(socket.SHUT_RDWR)
+                flood.join(PATIENCE)
+        assert one_process("sink") == sink
+
+
+def send_without_end(one: socket.socket, block: bytes) -> None:
+    """Until somebody shuts the connection down."""
+    one.settimeout(None)
+    with suppress(OSError):
+        while True:
+            one.sendall(block)
+
+
+def one_process(role: str) -> psutil.Process:
+    """The server's process of this role."""
+    children = psutil.Process().children(recursive=True)
+    (found,) = [child for child in children if child.cmdline()[-1] == role]
+    return found
 
 
 def client_count(server: BertServer) -> int:
