@@ -31,6 +31,8 @@ ZAP = "inproc://zeromq.zap.01"
 DOMAIN = b"bert-serving"
 #: Much larger than any public key's file.
 MAX_FILE = 64 * 1024
+#: Questions answered before other sockets get their turn; for each, the folder is looked at.
+BURST = 20
 
 
 class ClientKeys:
@@ -92,8 +94,13 @@ class Gate:
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def answer(self) -> None:
-        """Answer the questions that are there."""
-        while self.socket.poll(0):
+        """Answer the questions that are there, up to :data:`BURST`: some never stop connecting.
+
+        While there are more, ``socket`` stays readable.
+        """
+        for _ in range(BURST):
+            if not self.socket.poll(0):
+                return
             self._answer_one(self.socket.recv_multipart())
 
     def _answer_one(self, question: Any) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import pytest
 import zmq
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import PATIENCE
 from unit.server.support import Hub
 
-from bert_serving.server.curve import Admissions, ClientKeys, Gate, peer_key
+from bert_serving.server.curve import BURST, Admissions, ClientKeys, Gate, peer_key
 from bert_serving.server.spec import CurveSpec
 
 
@@ -161,6 +161,41 @@ def test_questions_that_are_none(guarded: Guarded, hub: Hub) -> None:
         assert guarded.gate.socket.poll(PATIENCE * 1000)
         guarded.gate.answer()
         assert asker.recv_multipart()[:3] == [b"1.0", b"7", b"400"]
+
+
+class Endless:
+    """A context, and its socket, at which there is always another question."""
+
+    def __init__(self) -> None:
+        self.asked, self.answered = 0, 0
+
+    def socket(self, kind: int) -> Endless:
+        return self
+
+    def setsockopt(self, option: int, value: Any) -> None:
+        pass
+
+    def bind(self, endpoint: str) -> None:
+        pass
+
+    def poll(self, timeout: int) -> int:
+        return 1
+
+    def recv_multipart(self) -> List[bytes]:
+        self.asked += 1
+        assert self.asked <= 100 * BURST, "it never stops answering"
+        return [b"1.0", b"7", b"", b"1.2.3.4", b"", b"CURVE", b"k" * 32]
+
+    def send_multipart(self, frames: List[bytes]) -> None:
+        self.answered += 1
+
+
+def test_others_get_their_turn_though_some_never_stop_connecting(tmp_path: Path) -> None:
+    endless: Any = Endless()
+    gate = Gate(endless, CurveSpec(str(tmp_path), *new_pair(), *new_pair()))
+    for turn in (1, 2):
+        gate.answer()
+        assert endless.asked == endless.answered == turn * BURST
 
 
 # ------------------------------------------------------------------------- subscriptions
