@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from itertools import islice
 from typing import Callable, Optional
 
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 FRAMING = 4096
 #: Requests read before other sockets get their turn.
 BURST = 50
+#: Seconds for what has come when the server stops.
+LAST_LOOK = 1.0
 
 
 class Entrance:
@@ -78,6 +81,12 @@ class Entrance:
             except Exception as error:
                 # A bug; but one message must not be the end for all.
                 log_bug(logger, "a bug in reading a request", error)
+
+    def read_the_rest(self, take: Callable[[Request, zmq.Frame], None]) -> None:
+        """Hand over all that has come; only for a while, since some never stop sending."""
+        until = time.monotonic() + LAST_LOOK
+        while self.socket.poll(0) and time.monotonic() < until:
+            self.read(take)
 
     def _refuse(self, error: MalformedMessage, frame: zmq.Frame) -> None:
         self._statistics.count_error("malformed")

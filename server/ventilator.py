@@ -178,8 +178,7 @@ class Ventilator:
     def _refuse_the_rest(self) -> None:
         """Answer what has come since the last look; what comes later finds nobody."""
         self._reception.is_closed = True
-        while self._entrance.socket.poll(0):
-            self._entrance.read(self._take)
+        self._entrance.read_the_rest(self._take)
 
     def _report_drained(self) -> None:
         """Once everything that was accepted has ended, or its time is over, say so."""

@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Iterator, List, Sequence
 
 import numpy as np
@@ -794,6 +795,24 @@ def test_what_came_before_the_stop_is_refused_rather_than_lost(
     refused = [failure(bench.for_sink()) for _ in range(count)]
     assert [failed.request_id for failed in refused] == list(range(count))
     assert {(failed.handle, failed.kind) for failed in refused} == {(None, "shutting_down")}
+
+
+def test_who_never_stops_sending_does_not_keep_it_from_stopping(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: List[float] = []
+
+    def read(take: Any) -> None:
+        reads.append(0.3)  # seconds that it takes
+        assert len(reads) < 100, "it never stops reading"
+
+    clock = SimpleNamespace(monotonic=lambda: sum(reads))
+    monkeypatch.setattr(entrance, "time", clock, raising=False)
+    always = SimpleNamespace(poll=lambda timeout: 1)
+    monkeypatch.setattr(bench.ventilator._entrance, "socket", always)
+    monkeypatch.setattr(bench.ventilator._entrance, "read", read)
+    bench.ventilator._refuse_the_rest()
+    assert len(reads) == 4
 
 
 # -------------------------------------------------------------------------- another model
