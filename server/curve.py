@@ -16,6 +16,7 @@ import zmq
 from zmq.utils import z85
 
 from bert_serving.client.curve import is_bound, parse_keys
+from bert_serving.server.logs import Complaints
 from bert_serving.server.spec import CurveSpec
 
 __all__ = ["CLIENTS", "Admissions", "ClientKeys", "Gate", "peer_key"]
@@ -35,33 +36,57 @@ MAX_FILE = 64 * 1024
 BURST = 20
 
 
+#: What shows whether a file has changed; None of one that can't be looked at.
+_State = Optional[Tuple[int, int, int]]
+
+
 class ClientKeys:
     """The public keys in a folder, as they are at the moment: files are read again when changed."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._files: Dict[str, Tuple[Tuple[int, int, int], Optional[str]]] = {}
+        self._files: Dict[str, Tuple[_State, Optional[str]]] = {}
+        self._complaints = Complaints(logger)
 
     def read(self) -> FrozenSet[str]:
         """All of them. A file that is none is logged, once, and lets nobody in."""
         try:
-            with os.scandir(self._folder) as entries:
-                found = {
-                    entry.path: entry.stat() for entry in entries if entry.name.endswith(KEY_FILE)
-                }
+            found = self._look()
         except OSError as error:
-            logger.error("can't read the clients' keys in %s: %s", self._folder, error.strerror)
+            self._complaints.warn(
+                "can't read the clients' keys in %s: %s" % (self._folder, error.strerror)
+            )
             return frozenset()
         before, self._files = self._files, {}
-        for path, status in found.items():
-            state = (status.st_mtime_ns, status.st_size, status.st_ino)
+        for path, state in found.items():
             known = before.get(path)
-            key = known[1] if known is not None and known[0] == state else _public_key(path)
-            self._files[path] = (state, key)
+            if known is None or known[0] != state:
+                known = (state, _public_key(path, state))
+            self._files[path] = known
         return frozenset(key for _, key in self._files.values() if key is not None)
 
+    def _look(self) -> Dict[str, _State]:
+        """The files that count. Raises OSError if the folder can't be read."""
+        found: Dict[str, _State] = {}
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                # Hidden ones are a program's own: ".#alice.key" is a link to nowhere, by which an
+                # editor says that it has alice.key open.
+                if entry.name.startswith(".") or not entry.name.endswith(KEY_FILE):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError:  # taken away since it was found, or a link to nowhere
+                    found[entry.path] = None
+                else:
+                    found[entry.path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+        return found
 
-def _public_key(path: str) -> Optional[str]:
+
+def _public_key(path: str, state: _State) -> Optional[str]:
+    if state is None:
+        logger.warning("nobody is let in by %s: it is gone, or a link to what is", path)
+        return None
     try:
         with open(path, encoding="utf-8") as file:
             key = parse_keys(file.read(MAX_FILE), path).get("public-key")
