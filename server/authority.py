@@ -12,6 +12,7 @@ from bert_serving.client.curve import is_bound
 from bert_serving.client.protocol import Request
 from bert_serving.server.addresses import is_loopback, peer_of
 from bert_serving.server.curve import peer_key
+from bert_serving.server.logs import Complaints
 from bert_serving.server.spec import SecuritySpec
 
 __all__ = ["Authority"]
@@ -25,6 +26,8 @@ class Authority:
     def __init__(self, spec: SecuritySpec) -> None:
         self._token = spec.admin_token
         self._binds_identities = spec.curve is not None
+        # One for each, so that none of them hides the other.
+        self._of_identities, self._of_commands = Complaints(logger), Complaints(logger)
 
     def may_use(self, identity: bytes, frame: zmq.Frame) -> bool:
         """Whether a request may bear ``identity``: with -curve, only one that belongs to its key.
@@ -36,7 +39,8 @@ class Authority:
         key = peer_key(frame)
         if key is not None and is_bound(identity, key):
             return True
-        logger.warning("refused a request in the name of %r by the key %s", identity, key)
+        self._of_identities.warn("refused a request from %s in another's name" % peer_of(frame))
+        logger.debug("it was in the name of %r by the key %s", identity, key)
         return False
 
     def may_administer(self, what: str, request: Request, frame: zmq.Frame) -> bool:
@@ -49,7 +53,8 @@ class Authority:
             reason = "only this machine may ask for it, or who has the admin token"
         elif self._token is None:
             reason = "this server has no admin token"
-        logger.warning("refused to %s for %s: %s", what, peer, reason)
+        self._of_commands.warn("refused to %s for %s: %s" % (what, peer, reason))
+        logger.debug("refused it to %s: %s", peer, reason)
         return False
 
     def _is_token(self, shown: Optional[str]) -> bool:

@@ -107,6 +107,7 @@ class Gate:
     def __init__(self, context: zmq.Context, spec: CurveSpec) -> None:
         self._spec = spec
         self._keys = ClientKeys(spec.clients)
+        self._complaints = Complaints(logger)
         self.socket = context.socket(zmq.REP)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(ZAP)
@@ -139,7 +140,8 @@ class Gate:
             logger.debug("let %s in, with the key %s", peer, key)
             answer = [b"200", b"OK", key.encode("ascii"), b""]
         else:
-            logger.warning("kept %s out: its key %s is none of the clients'", peer, key)
+            self._complaints.warn("kept %s out: its key is none of the clients'" % peer)
+            logger.debug("the key of %s was %s", peer, key or "none")
             answer = [b"400", b"unknown key", b"", b""]
         self.socket.send_multipart([b"1.0", request_id] + answer)
 

@@ -67,7 +67,24 @@ def test_identities_belong_to_keys_with_curve(log: Any) -> None:
     assert not authority.may_use(OTHER.encode() + b":1", own)
     assert not authority.may_use(b"me", own)
     assert not authority.may_use(KEY.encode() + b":1", nobody)
-    assert "in the name of b'%s:1'" % OTHER in log.text
+    text = log.text
+    assert "warning: refused a request from 127.0.0.1 in another's name" in text
+    assert "debug: it was in the name of b'%s:1'" % OTHER in text
+
+
+def test_who_is_refused_does_not_fill_the_log_or_tell_it_an_identity(log: Any) -> None:
+    """Whoever knows an identity can listen to its replies."""
+    authority = Authority(CURVE)
+    stranger: Any = Frame(peer="10.0.0.5", key=KEY)
+    for _ in range(100):
+        assert not authority.may_use(OTHER.encode() + b":1", stranger)
+        asked = Request(OTHER.encode() + b":1", TERMINATION, 0)
+        assert not authority.may_administer("stop", asked, stranger)
+    assert [line for line in log.text.splitlines() if not line.startswith("debug: ")] == [
+        "warning: refused a request from 10.0.0.5 in another's name",
+        "warning: refused to stop for 10.0.0.5: only this machine may ask for it, or who has the "
+        "admin token",
+    ]
 
 
 def test_and_to_nobody_without() -> None:

@@ -181,7 +181,9 @@ def test_who_is_not_known_stays_out(guarded: Guarded, tmp_path: Path, log: Any) 
     guarded.client(friend).send(b"hello")
     assert guarded.next_frame().bytes == b"hello"
     assert not guarded.socket.poll(0)
-    assert "its key %s is none of the clients'" % stranger[0] in log.text
+    text = log.text
+    assert "warning: kept 127.0.0.1 out: its key is none of the clients'" in text
+    assert "debug: the key of 127.0.0.1 was %s" % stranger[0] in text
 
 
 def test_nobody_gets_in_while_nobody_answers(hub: Hub, tmp_path: Path) -> None:
@@ -243,6 +245,13 @@ def test_others_get_their_turn_though_some_never_stop_connecting(tmp_path: Path)
     for turn in (1, 2):
         gate.answer()
         assert endless.asked == endless.answered == turn * BURST
+
+
+def test_who_is_kept_out_does_not_fill_the_log(tmp_path: Path, log: Any) -> None:
+    endless: Any = Endless()
+    Gate(endless, CurveSpec(str(tmp_path), *new_pair(), *new_pair())).answer()
+    lines = [line for line in log.text.splitlines() if not line.startswith("debug: ")]
+    assert lines == ["warning: kept 1.2.3.4 out: its key is none of the clients'"]
 
 
 # ------------------------------------------------------------------------- subscriptions
