@@ -47,9 +47,8 @@ class AppendFile:
         self.path = path
         self._file: Any = None
         with writing(path):
-            self._file = os.fdopen(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
+            self._file = _open_locked(path)
             try:
-                _lock(self._file, path)
                 self.size = self._file.seek(0, os.SEEK_END)
             except BaseException:
                 self._file.close()
@@ -93,6 +92,29 @@ class AppendFile:
     def close(self) -> None:
         """Close the file and let others have it."""
         self._file.close()
+
+
+def _open_locked(path: Path) -> Any:
+    """The file at ``path``, or a new one there, which is locked. Raises UsageError, and OSError."""
+    while True:
+        file = os.fdopen(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
+        try:
+            _lock(file, path)
+            if _is_at(file, path):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        # Who had it locked has put it in its place, or removed it, since it was opened here.
+        file.close()
+
+
+def _is_at(file: Any, path: Path) -> bool:
+    """Whether an open file is the one at ``path``. Raises OSError."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(str(path)))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: Any, path: Path) -> None:

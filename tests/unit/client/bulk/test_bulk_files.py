@@ -4,10 +4,12 @@ import errno
 import os
 from contextlib import closing
 from pathlib import Path
+from typing import Any, Callable, List
 
 import numpy as np
 import pytest
 
+from bert_serving.client.bulk import files
 from bert_serving.client.bulk.errors import OutputError, UsageError
 from bert_serving.client.bulk.files import AppendFile, Paths, remove, write_durably
 
@@ -38,6 +40,51 @@ def test_only_one_writes(tmp_path: Path) -> None:
     with closing(first), pytest.raises(UsageError, match="another process is writing"):
         AppendFile(tmp_path / "file")
     AppendFile(tmp_path / "file").close()
+
+
+def put_in_place_first(path: Path, out: Path) -> None:
+    os.replace(str(path), str(out))
+
+
+def remove_first(path: Path, out: Path) -> None:
+    out.write_bytes(path.read_bytes())
+    path.unlink()
+
+
+def another_first(path: Path, out: Path) -> None:
+    os.replace(str(path), str(out))
+    path.write_bytes(b"another's")
+
+
+@pytest.mark.parametrize("end", [put_in_place_first, remove_first, another_first])
+def test_a_file_that_is_finished_while_another_waits_for_it_stays_whole(
+    end: Callable[[Path, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the moments when the second opens it and when it locks it."""
+    pytest.importorskip("fcntl")
+    path, out = tmp_path / "file", tmp_path / "out"
+    first = AppendFile(path)
+    first.append(b"finished")
+    lock = files._lock
+    tries: List[int] = []
+
+    def lock_late(file: Any, path: Path) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            end(path, out)
+            first.close()
+        lock(file, path)
+
+    monkeypatch.setattr(files, "_lock", lock_late)
+    with closing(AppendFile(path)) as second:
+        assert second.size == (9 if end is another_first else 0)
+        second.cut(0)
+        second.append(b"anew")
+        # It is locked, and is where others look for it.
+        with pytest.raises(UsageError, match="another process is writing"):
+            AppendFile(path)
+    assert out.read_bytes() == b"finished"
+    assert path.read_bytes() == b"anew"
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
