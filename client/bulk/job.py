@@ -36,13 +36,14 @@ class Job:
         self._kind = input_format(args.input, args.input_format)
         self._out_kind = output_format(args.output)
         self.paths = Paths(args.output)
+        self._before: Optional[State] = None  # what was found of an earlier run
         self.goes_on = False
 
     def run(self) -> None:
         """Do it. Raises BulkError; what was done until then stays, for the next run."""
         args = self._args
         now = State(fingerprint(args.input), self._options())
-        before = None if args.restart else load(self.paths.progress)
+        before = self._before = None if args.restart else load(self.paths.progress)
         self._check_output(before)
         if before is not None:
             self._check_same(before, now)
@@ -142,9 +143,20 @@ class Job:
         with contextlib.ExitStack() as stack:
             stack.callback(output.close)
             stack.callback(self._leave_no_trace, output)
+            self._check_found()
             yield lambda state: Run(
                 self.paths, output, state, args.checkpoint_seconds, time.monotonic
             )
+
+    def _check_found(self) -> None:
+        """Now that no other process can have the files: one may have gone on with them, or have
+        finished, since they were looked at. Raises UsageError.
+        """
+        if not self._args.restart and load(self.paths.progress) != self._before:
+            raise UsageError(
+                "another process has written %s meanwhile: give the command again" % self.paths.out
+            )
+        self._check_output(self._before)
 
     def _leave_no_trace(self, output: Output) -> None:
         """Remove empty files, if it didn't come so far that they are needed."""

@@ -11,7 +11,7 @@ from typing import Any, Callable, List
 import numpy as np
 import pytest
 
-from bert_serving.client.bulk import cli
+from bert_serving.client.bulk import cli, job
 from bert_serving.client.bulk.arguments import encode_options, parse
 from bert_serving.client.bulk.errors import UsageError
 from bert_serving.client.bulk.files import Paths
@@ -252,6 +252,36 @@ def test_a_complete_run_whose_files_are_gone(
     (tmp_path / "out.npy").unlink()
     assert encode() == 2
     assert "neither it nor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_another_process_finishes_it_before_this_one_has_the_files(
+    is_begun: bool,
+    encode: Command,
+    server: Any,
+    failure: Any,
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if is_begun:
+        with monkeypatch.context() as patch:
+            patch.setattr(server.script, "texts", failing_at(server, "text 9", failure))
+            assert encode() == 1
+    opened = job.open_output
+
+    def open_late(*args: Any) -> Any:
+        monkeypatch.setattr(job, "open_output", opened)
+        assert encode() == 0
+        return opened(*args)
+
+    monkeypatch.setattr(job, "open_output", open_late)
+    capsys.readouterr()
+    assert encode() == 2
+    said = "another process has written" if is_begun else "out.npy exists: replace it"
+    assert said in capsys.readouterr().err
+    assert np.load(str(tmp_path / "out.npy")).shape == (10, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy"]
 
 
 def test_a_partial_output_of_unknown_origin(encode: Command, tmp_path: Path, capsys: Any) -> None:
