@@ -13,10 +13,11 @@ from bert_serving.client.bulk.rows import Batch, Position
 __all__ = ["State", "differences", "load", "model_identity", "save"]
 
 FORMAT = 1
+FINGERPRINT = "model_fingerprint"
 #: What of a server's configuration decides the vectors, as far as it says it. The fingerprint says
 #: it all, but a 1.10 server has none, and the others tell a user what is different.
 MODEL_KEYS = (
-    "model_fingerprint",
+    FINGERPRINT,
     "model",
     "model_dir",
     "tuned_model_dir",
@@ -147,12 +148,22 @@ def differences(before: State, now: State) -> List[str]:
         if old not in (value, STRICTEST.get(name, value)):
             found.append("--%s was %s and is %s" % (name, _shown(old), _shown(value)))
     # One of the two may not have asked a server yet.
-    if before.model and now.model:
+    if before.model and now.model and not _is_same_model(before.model, now.model):
         for key in sorted({*before.model, *now.model}):
             old, new = before.model.get(key), now.model.get(key)
             if old != new:
                 found.append("the server's %s was %s and is %s" % (key, _shown(old), _shown(new)))
     return found
+
+
+def _is_same_model(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two servers give the same vectors. Where a model's files lie makes no difference,
+    and an engine none that the fingerprint doesn't count.
+    """
+    if before.get(FINGERPRINT) and now.get(FINGERPRINT):
+        keys = (FINGERPRINT, "dimension")  # of the vectors: a run may ask for other ones
+        return all(before.get(key) == now.get(key) for key in keys)
+    return before == now
 
 
 def _shown(value: Any) -> str:

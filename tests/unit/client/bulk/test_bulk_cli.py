@@ -117,17 +117,29 @@ def test_other_options_than_before(
 
 
 def test_another_input_or_model(
-    encode: Command, server: Any, source: Path, tmp_path: Path, capsys: Any
+    encode: Command, server: Any, answer: Any, source: Path, tmp_path: Path, capsys: Any
 ) -> None:
     source.write_text("a\nb\nc\nd\n\nf\n", "utf-8")
     assert encode() == 1
-    server.script.config["model"] = "another"
+    server.script.config.update(model="another", model_fingerprint="f" * 16)
+    server.script.texts = lambda request: [answer(request, model="f" * 16)]
     assert encode("--blank", "zero") == 2
     assert "the server's model was not given and is another" in capsys.readouterr().err
     source.write_text("a\nb\nc\nd\ne\nf\n", "utf-8")
     assert encode() == 2
     assert "the input has changed since" in capsys.readouterr().err
     assert encode("--restart") == 0
+    assert np.load(str(tmp_path / "out.npy")).shape == (6, 2)
+
+
+def test_the_same_model_elsewhere(
+    encode: Command, server: Any, source: Path, tmp_path: Path, capsys: Any
+) -> None:
+    source.write_text("a\nb\nc\nd\n\nf\n", "utf-8")
+    assert encode() == 1
+    server.script.config.update(model="other", model_dir="/elsewhere", engine="tensorflow")
+    assert encode("--blank", "zero") == 0
+    assert "going on behind row 4" in capsys.readouterr().err
     assert np.load(str(tmp_path / "out.npy")).shape == (6, 2)
 
 

@@ -73,6 +73,34 @@ def test_differences() -> None:
     ]
 
 
+def test_a_model_is_the_same_by_its_fingerprint() -> None:
+    model = {"model": "m", "engine": "onnxruntime", "model_fingerprint": "ab", "dimension": 3}
+    before = replace(STATE, model=model)
+    moved = dict(model, model="n", model_dir="/elsewhere", engine="tensorflow")
+    assert differences(before, replace(STATE, model=moved)) == []
+    other = dict(moved, model_fingerprint="cd")
+    assert differences(before, replace(STATE, model=other)) == [
+        "the server's engine was onnxruntime and is tensorflow",
+        "the server's model was m and is n",
+        "the server's model_dir was not given and is /elsewhere",
+        "the server's model_fingerprint was ab and is cd",
+    ]
+    wider = dict(model, dimension=4)
+    assert differences(before, replace(STATE, model=wider)) == [
+        "the server's dimension was 3 and is 4"
+    ]
+
+
+@pytest.mark.parametrize("known", [{}, {"model_fingerprint": ""}, {"model_fingerprint": None}])
+def test_without_a_fingerprint_names_and_flags_decide(known: Dict[str, Any]) -> None:
+    before = replace(STATE, model=dict({"model": "m", "dimension": 3}, **known))
+    other = replace(STATE, model=dict(before.model, model="n"))
+    assert differences(before, other) == ["the server's model was m and is n"]
+    told = replace(STATE, model=dict(before.model, model_fingerprint="ab"))
+    (found,) = differences(before, told)
+    assert found.endswith(" and is ab")
+
+
 def test_what_may_be_allowed_later() -> None:
     strict = replace(STATE, options={"blank": "error", "truncate": "error"})
     for loose in ({"blank": "zero"}, {"truncate": None}, {"truncate": "left"}):
