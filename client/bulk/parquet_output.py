@@ -19,7 +19,7 @@ from bert_serving.client.bulk.packages import pyarrow
 
 __all__ = ["ParquetOutput"]
 
-#: Bytes of the vectors of a row group, about.
+#: Bytes of the vectors of a row group at most, and about those of its texts: whichever is first.
 GROUP_BYTES = 16 << 20
 
 
@@ -86,10 +86,10 @@ class ParquetOutput(Output):
                 vectors.seek(HEADER_BYTES)
                 texts = None if self._texts is None else self._paths.texts.open("rb")
                 try:
-                    for start in range(0, rows, group):
-                        count = min(group, rows - start)
-                        table = self._table(schema, vectors, texts, count, dimension)
-                        writer.write_table(table, row_group_size=count)
+                    while rows:
+                        table = self._table(schema, vectors, texts, min(group, rows), dimension)
+                        writer.write_table(table, row_group_size=table.num_rows)
+                        rows -= table.num_rows
                 finally:
                     if texts is not None:
                         texts.close()
@@ -110,17 +110,32 @@ class ParquetOutput(Output):
         schema: Any,
         vectors: IO[bytes],
         texts: Optional[IO[bytes]],
-        count: int,
+        most: int,
         dimension: int,
     ) -> Any:
-        """The next ``count`` rows."""
-        data = vectors.read(count * dimension * self._dtype.itemsize)
-        flat = self._arrow.array(np.frombuffer(data, self._dtype))
-        columns = [self._arrow.FixedSizeListArray.from_arrays(flat, dimension)]
+        """The next ``most`` rows, or fewer if their texts are long."""
+        columns = []
         if texts is not None:
-            kept = [json.loads(texts.readline()) for _ in range(count)]
-            columns.insert(0, self._arrow.array(kept, self._arrow.string()))
+            kept = _read_texts(texts, most)
+            most = len(kept)
+            columns.append(self._arrow.array(kept, self._arrow.string()))
+        data = vectors.read(most * dimension * self._dtype.itemsize)
+        flat = self._arrow.array(np.frombuffer(data, self._dtype))
+        columns.append(self._arrow.FixedSizeListArray.from_arrays(flat, dimension))
         return self._arrow.Table.from_arrays(columns, schema=schema)
+
+
+def _read_texts(file: IO[bytes], most: int) -> List[Optional[str]]:
+    """The next ``most`` texts, or those with which their lines have GROUP_BYTES. Nothing but the
+    texts decides that, so that an interrupted run makes the same file as any other.
+    """
+    texts: List[Optional[str]] = []
+    size = 0
+    while len(texts) < most and size < GROUP_BYTES:
+        line = file.readline()
+        texts.append(json.loads(line))
+        size += len(line)
+    return texts
 
 
 def _check_type(arrow: Any, dtype: str) -> None:

@@ -119,6 +119,36 @@ def test_parquet(
         assert table["text"].to_pylist() == TEXTS
 
 
+def test_long_texts_end_a_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no more of them than that are in memory, however short the vectors are."""
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    from bert_serving.client.bulk import parquet_output
+
+    monkeypatch.setattr(parquet_output, "GROUP_BYTES", 100)
+    lengths = [1, 97, 1, 300, 40, 40, 40, 5, *[0] * 20]
+    texts: List[Optional[str]] = ["x" * length for length in lengths]
+    vectors = np.arange(3.0 * len(texts), dtype="f4").reshape(-1, 3)
+    files = []
+    for batch in (1, 3, len(texts)):
+        paths = Paths(tmp_path / ("%d.parquet" % batch))
+        with closing(open_output(paths, "parquet", "float32", True)) as output:
+            output.begin({}, 3)
+            for start in range(0, len(texts), batch):
+                output.append(vectors[start : start + batch], texts[start : start + batch])
+            output.finish(len(texts), 3)
+        files.append(paths.out)
+    with closing(parquet.ParquetFile(str(files[0]))) as file:
+        groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+        table = file.read()
+    # With quotes and a line break each, three bytes; the last ones have the vectors' bound.
+    assert [group.num_rows for group in groups] == [2, 2, 3, 8, 8, 5]
+    assert table["text"].to_pylist() == texts
+    assert np.array_equal(table["embedding"].to_pylist(), vectors)
+    assert len({path.read_bytes() for path in files}) == 1
+
+
 def test_parquet_of_float16(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     import pyarrow.parquet as parquet
