@@ -1,6 +1,7 @@
 """What a request takes of memory, before it is spent. Pure.
 
-Estimates from above, in bytes; docs/reliability.md has what was measured.
+Estimates from above, in bytes; docs/reliability.md has what was measured. How many tokens a text
+has can only be bounded from afar, so there is also what a reply takes for those that are known.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ FEATURE_BYTES = 12
 VALUE_BYTES = 88
 #: Of a token and of its offsets, as Python has them.
 TOKEN_BYTES, OFFSETS_BYTES = 64, 192
-#: A character becomes at most so many tokens.
-TOKENS_PER_CHARACTER = 4
 SPECIAL_TOKENS = 3
 #: The shortest text in JSON, with its comma.
 SHORTEST_ROW = 3
@@ -62,8 +61,16 @@ def longest_text(texts: Sequence[Any], is_tokenized: bool) -> int:
     """How many tokens the longest of these texts can have at most, special ones included."""
     if is_tokenized:
         return max(map(len, texts)) + SPECIAL_TOKENS
-    characters = (len(t) if isinstance(t, str) else len(t[0]) + len(t[1]) for t in texts)
-    return max(characters) * TOKENS_PER_CHARACTER + SPECIAL_TOKENS
+    most = (_most_pieces(t) if isinstance(t, str) else sum(map(_most_pieces, t)) for t in texts)
+    return max(most) + SPECIAL_TOKENS
+
+
+def _most_pieces(text: str) -> int:
+    """Not more than it has bytes in UTF-8, but for its spaces: a word piece has a character of its
+    word at least, and without its accents no character comes apart into more than it has bytes.
+    """
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "ignore"))
+    return size - text.count(" ")
 
 
 def reply_bytes(
@@ -76,15 +83,18 @@ def reply_bytes(
 ) -> int:
     """What the sink may hold of a request until its reply is made; of a stream, one part's.
 
-    ``length`` is that of its longest text in tokens, or of the result if it is known.
+    ``length`` is that of its longest text in tokens, or of the result if it is known. With that of
+    some of its texts, it is what the reply takes at least.
     """
     options = request.options or NO_OPTIONS
-    length = spec.tokenizer.max_length if spec.fixed_length else length
-    length = min(length, spec.tokenizer.max_length)
+    longest = spec.tokenizer.max_length
+    length = min(length, longest)
     vector = _width(spec, pooling) * (6 if options.dtype == "float16" else 4)
     texts = length * (TOKEN_BYTES * with_tokens + OFFSETS_BYTES * options.offsets)
     rows = min(request.rows, spec.max_batch_size) if options.stream else request.rows
-    return rows * vector * (length if per_token else 1) + request.rows * texts
+    if per_token:
+        vector *= longest if spec.fixed_length else length
+    return rows * vector + request.rows * texts
 
 
 def _width(spec: ServiceSpec, pooling: Optional[Pooling]) -> int:

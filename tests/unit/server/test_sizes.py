@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from dataclasses import replace
-from typing import Any, List
+from typing import Any, Dict, List, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.server.test_spec import SPEC
 
@@ -21,7 +22,7 @@ from bert_serving.server.sizes import (
     reply_bytes,
     size_of,
 )
-from bert_serving.server.tokenization import TokenizerSettings
+from bert_serving.server.tokenization import Tokenizer, TokenizerSettings
 
 PLAIN = replace(SPEC, fixed_length=False, tokenizer=TokenizerSettings(100))
 
@@ -106,13 +107,52 @@ def test_tokens_and_offsets_count() -> None:
 @pytest.mark.parametrize(
     ("texts", "is_tokenized", "most"),
     [
-        (["abc", "a"], False, 12),
-        ([["ab", "c"], ["d", "e"]], False, 12),
+        (["abc", "a"], False, 3),
+        (["a b c", "\u00e9\u00e9"], False, 4),
+        ([["ab", "c"], ["d", "e"]], False, 3),
         ([["ab", "c", "d"], []], True, 3),
     ],
 )
 def test_the_longest_text(texts: List[Any], is_tokenized: bool, most: int) -> None:
     assert longest_text(texts, is_tokenized) == most + SPECIAL_TOKENS
+
+
+def pieces_of_characters(text: str) -> Dict[str, int]:
+    """A vocabulary with which each character that remains of a text is a token of its own."""
+    folded = "".join({unicodedata.normalize(form, text.lower()) for form in ("NFC", "NFD")})
+    characters = sorted({*text, *text.lower(), *folded})
+    pieces = [mark + character for mark in ("", "##") for character in characters]
+    tokens = dict.fromkeys(["[UNK]", "[CLS]", "[SEP]"] + pieces)
+    return {token: number for number, token in enumerate(tokens)}
+
+
+def tokenizer(text: str, lowercase: bool = True, strip: Optional[bool] = None) -> Tokenizer:
+    how = TokenizerSettings(10**6, lowercase, strip, final_sigma=True)
+    return Tokenizer(pieces_of_characters(text), how)
+
+
+def test_no_character_comes_apart_into_more_tokens_than_it_has_bytes() -> None:
+    characters = [
+        character
+        for character in map(chr, range(sys.maxunicode + 1))
+        if len(unicodedata.normalize("NFD", character)) > 1 or len(character.lower()) > 1
+    ]
+    assert len(characters) > 12_000
+    found = tokenizer("".join(characters)).encode(characters, False).lengths
+    assert max(found) == 5, "as Hangul does, with [CLS] and [SEP]"
+    for character, length in zip(characters, found):
+        assert length <= longest_text([character], False)
+
+
+@settings(max_examples=50)
+@given(st.text(min_size=1), st.booleans(), st.sampled_from([None, False, True]))
+def test_no_text_has_more_tokens_than_its_longest(
+    text: str, lowercase: bool, strip: Optional[bool]
+) -> None:
+    one = tokenizer(text, lowercase, strip)
+    assert one.encode([text], False).lengths[0] <= longest_text([text], False)
+    pair = [text, text]
+    assert one.encode([pair], False, pairs=True).lengths[0] <= longest_text([pair], False)
 
 
 def test_a_usual_text_counts_for_little_more_than_its_bytes() -> None:
