@@ -9,7 +9,7 @@ same share of what the client may take: a front end is one client of many users.
 from __future__ import annotations
 
 import math
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from bert_serving.client.protocol import ErrorKind, Request
 from bert_serving.server.intake import Accepted
@@ -28,6 +28,8 @@ BOUNDED = (
     ("bytes of memory for texts", "-max_queue_mb"),
     ("bytes of memory for its result", "-max_reply_mb"),
 )
+#: The last one's number.
+REPLY = 2
 
 
 class Refusal(Exception):
@@ -37,6 +39,14 @@ class Refusal(Exception):
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
+
+
+class _Lack(NamedTuple):
+    """Why there is no place; ``rows`` have to be computed before there is some."""
+
+    message: str
+    is_for_ever: bool = False
+    rows: int = 0
 
 
 class OpenRequests:
@@ -139,6 +149,23 @@ class OpenRequests:
 
     def _refusal(self, request: Request, size: Size, rate: float) -> Refusal:
         """Why there is no place: the narrowest bound that keeps the request out."""
+        for number, more in enumerate(size):
+            lack = self._lack(request, number, more)
+            if lack is not None and lack.is_for_ever:
+                return Refusal(ErrorKind.BAD_REQUEST, lack.message)
+            if lack is not None:
+                seconds = (lack.rows + size.rows) / rate
+                seconds = round(min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT), 3)
+                return Refusal(ErrorKind.OVERLOADED, lack.message, seconds)
+        raise AssertionError("it isn't above any bound")
+
+    def _lack(
+        self, request: Request, number: int, wanted: int, counted: int = 0
+    ) -> Optional[_Lack]:
+        """What keeps a request from having ``wanted`` of what BOUNDED names at ``number``, if it
+        has ``counted`` of it already.
+        """
+        what, flag = BOUNDED[number]
         own = self._taken_by.get(request.identity, NOTHING)
         parties: List[Tuple[str, Sequence[int], Sequence[float]]]
         parties = [("client", own, self._most_of_client)]
@@ -146,36 +173,23 @@ class OpenRequests:
         if user is not None:
             own = self._taken_by_user.get(user, NOTHING)
             parties.insert(0, ("user", own, self._most_of_user))
-        for number, (what, flag) in enumerate(BOUNDED):
-            for party, taken, most in parties:
-                if size[number] > most[number]:
-                    return Refusal(
-                        ErrorKind.BAD_REQUEST,
-                        "the request has %d %s, but the server takes %d of one %s at a time: send "
-                        "smaller requests, or start it with a larger %s or -max_client_share"
-                        % (size[number], what, most[number], party, flag),
-                    )
-                if taken[number] + size[number] > most[number]:
-                    return self._overloaded(
-                        "this %s's own requests have %d of at most %d %s that one %s may have"
-                        % (party, taken[number], most[number], what, party),
-                        (taken[0] + size.rows) / rate,
-                    )
-            if self._taken[number] + size[number] > self._most[number]:
-                return self._overloaded(
-                    "%d of at most %d %s are waiting or being computed"
-                    % (self._taken[number], self._most[number], what),
-                    (self._taken[0] + size.rows) / rate,
+        for party, taken, most in parties:
+            if wanted > most[number]:
+                return _Lack(
+                    "the request has %d %s, but the server takes %d of one %s at a time: send "
+                    "smaller requests, or start it with a larger %s or -max_client_share"
+                    % (wanted, what, most[number], party, flag),
+                    is_for_ever=True,
                 )
-        raise AssertionError("it isn't above any bound")
-
-    @staticmethod
-    def _overloaded(reason: str, seconds: float) -> Refusal:
-        return Refusal(
-            ErrorKind.OVERLOADED,
-            "the server is overloaded: %s; ask again later" % reason,
-            round(min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT), 3),
-        )
+            others = taken[number] - counted
+            if others + wanted > most[number]:
+                message = "this %s's own requests have %d of at most %d %s that one %s may have"
+                return _overload(message % (party, others, most[number], what, party), taken[0])
+        others = self._taken[number] - counted
+        if others + wanted > self._most[number]:
+            message = "%d of at most %d %s are waiting or being computed"
+            return _overload(message % (others, self._most[number], what), self._taken[0])
+        return None
 
     def add(self, accepted: Accepted, size: Size) -> None:
         """A request was accepted."""
@@ -183,14 +197,28 @@ class OpenRequests:
         self._by_name[accepted.request.name] = accepted.handle
         self._count(accepted.request, *size)
 
-    def settle(self, handle: int, memory: int, reply: int) -> None:
-        """It is known what an open request takes. That may be more than it was taken for; then
-        others have to wait.
+    def grow(self, handle: int, reply: int) -> None:
+        """The reply of an open request takes ``reply`` at least, perhaps more than it was taken
+        for. Raise Refusal, without a hint, if there is no place for that: it has to end then.
         """
         accepted, size = self._by_handle[handle]
+        if reply <= size.reply:
+            return
+        lack = self._lack(accepted.request, REPLY, reply, size.reply)
+        if lack is not None:
+            kind = ErrorKind.BAD_REQUEST if lack.is_for_ever else ErrorKind.OVERLOADED
+            raise Refusal(kind, lack.message)
+        self._by_handle[handle] = accepted, size._replace(reply=reply)
+        self._count(accepted.request, 0, 0, reply - size.reply)
+
+    def settle(self, handle: int, memory: int, reply: int) -> None:
+        """It is known what an open request takes. That may be more memory than it was taken for;
+        then others have to wait. Raise Refusal as :meth:`grow` does.
+        """
+        self.grow(handle, reply)
+        accepted, size = self._by_handle[handle]
         self._by_handle[handle] = accepted, Size(size.rows, memory, reply)
-        change = (memory - size.memory, reply - size.reply)
-        self._count(accepted.request, 0, *change)
+        self._count(accepted.request, 0, memory - size.memory, reply - size.reply)
 
     def pop(self, handle: int) -> Accepted:
         """A request, which must be open, has ended."""
@@ -236,6 +264,10 @@ class OpenRequests:
         self._statistics.count_rows_done(accepted.rows, now)
         self._statistics.count_stage("compute", now - accepted.sent_at)
         self._statistics.count_stage("total", now - accepted.accepted_at)
+
+
+def _overload(reason: str, rows: int) -> _Lack:
+    return _Lack("the server is overloaded: %s; ask again later" % reason, rows=rows)
 
 
 def _user_of(request: Request) -> Optional[Tuple[bytes, str]]:

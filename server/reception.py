@@ -15,7 +15,7 @@ from bert_serving.server.intake import Accepted
 from bert_serving.server.open_requests import OpenRequests, Refusal
 from bert_serving.server.pooling import Pooling, resolve
 from bert_serving.server.request_messages import Registered
-from bert_serving.server.sizes import longest_text, reply_bytes, size_of, tokenized_bytes
+from bert_serving.server.sizes import Size, longest_text, reply_bytes, size_of, tokenized_bytes
 from bert_serving.server.spec import ServiceSpec
 from bert_serving.server.stats import Statistics
 
@@ -73,8 +73,7 @@ class Reception:
             now=now,
             model=self.spec.model_fingerprint.encode("ascii"),
         )
-        size = size._replace(reply=self._reply_bytes(accepted, _longest(accepted)))
-        self._requests.check(request, size, rate)
+        size = self._find_place(accepted, size, rate)
         self.accepted += 1
         self._statistics.count_request(request.identity, len(texts), now)
         self._requests.add(accepted, size)
@@ -92,25 +91,56 @@ class Reception:
         if len(self._back_at) > REMEMBERED:
             self._back_at.popitem(last=False)
 
-    def settle(self, registered: Registered) -> None:
-        """An open request is tokenized, so that it is known what it takes."""
-        accepted = self._requests.get(registered.handle)
-        assert accepted is not None
-        if accepted.is_small and not accepted.per_token:
-            return  # too small to make a difference
-        length = registered.padded_length if accepted.per_token else accepted.longest
-        reply = self._reply_bytes(accepted, length)
+    def _find_place(self, accepted: Accepted, size: Size, rate: float) -> Size:
+        """What a request is to be taken for. Raises Refusal if there is no place for it.
+
+        That is what its reply takes at most. But texts usually have a fraction of the tokens that
+        they could have, so where there is no place for that, it is what the reply takes at least,
+        and as its texts are tokenized it grows, or is refused after all: see :meth:`settle`.
+        """
+        reply = self._reply_bytes(accepted, self.spec, _longest(accepted))
+        try:
+            self._requests.check(accepted.request, size._replace(reply=reply), rate)
+        except Refusal:
+            least = self._reply_bytes(accepted, self.spec, 1)
+            if least >= reply:
+                raise
+            self._requests.check(accepted.request, size._replace(reply=least), rate)
+            reply = least
+        return size._replace(reply=reply)
+
+    def settle(self, accepted: Accepted, spec: ServiceSpec, now: float) -> Optional[Registered]:
+        """Some more of an open request's texts are tokenized, for a model of ``spec``. Once all
+        are, returns what the sink is to be told, and it is known what the request takes.
+
+        Raises Refusal if there is no place for its reply; these rows must not be computed then.
+        """
+        if not accepted.is_complete:
+            if _depends_on_tokens(accepted):
+                reply = self._reply_bytes(accepted, spec, accepted.longest)
+                self._requests.grow(accepted.handle, reply)
+            return None
+        self._statistics.count_stage("tokenize", now - accepted.accepted_at)
+        lengths = (spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length)
+        registered = accepted.registered(*lengths, now)
+        if accepted.is_small and not _depends_on_tokens(accepted):
+            return registered  # too small to make a difference
+        is_padded = accepted.per_token and not spec.fixed_length
+        length = registered.padded_length if is_padded else accepted.longest
+        reply = self._reply_bytes(accepted, spec, length)
         memory = tokenized_bytes(accepted.rows, accepted.num_tokens)
-        self._requests.settle(registered.handle, memory, reply)
+        self._requests.settle(accepted.handle, memory, reply)
+        return registered
 
     def deadline_of(self, accepted: Accepted) -> Optional[float]:
         """When the request is to be answered at the latest, by the clock of its acceptance."""
         timeout = accepted.request.timeout or self.spec.request_timeout
         return accepted.accepted_at + timeout if timeout else None
 
-    def _reply_bytes(self, accepted: Accepted, length: int) -> int:
+    @staticmethod
+    def _reply_bytes(accepted: Accepted, spec: ServiceSpec, length: int) -> int:
         return reply_bytes(
-            self.spec,
+            spec,
             accepted.request,
             accepted.pooling,
             accepted.per_token,
@@ -142,8 +172,13 @@ class Reception:
             raise Refusal(ErrorKind.BAD_REQUEST, str(error)) from error
 
 
+def _depends_on_tokens(accepted: Accepted) -> bool:
+    """Whether its reply takes the more, the more tokens its texts have."""
+    return accepted.per_token or accepted.with_tokens or accepted.options.offsets
+
+
 def _longest(accepted: Accepted) -> int:
     """How many tokens its longest text has at most, where that matters."""
-    if not (accepted.per_token or accepted.with_tokens or accepted.options.offsets):
+    if not _depends_on_tokens(accepted):
         return 0
     return longest_text(accepted.texts, accepted.is_tokenized)

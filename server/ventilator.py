@@ -253,14 +253,13 @@ class Ventilator:
             self._executor.schedule(work.Rejected(chunk.handle, kind, str(chunk.error)))
             return
         rows = accepted.add(chunk)
+        try:
+            registered = self._reception.settle(accepted, generation.spec, time.monotonic())
+        except Refusal as error:
+            self._executor.schedule(work.Rejected(chunk.handle, error.kind, str(error)))
+            return
         generation.intake.submit_next(accepted)
-        if accepted.is_complete:
-            spec, now = generation.spec, time.monotonic()
-            self._statistics.count_stage("tokenize", now - accepted.accepted_at)
-            registered = accepted.registered(
-                spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length, now
-            )
-            self._reception.settle(registered)
+        if registered is not None:
             self._answers.send(registered)
         self._executor.schedule(work.RowsReady(chunk.handle, rows))
 

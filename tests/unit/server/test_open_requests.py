@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import pytest
 from hypothesis import strategies as st
@@ -186,6 +186,33 @@ def test_a_request_may_turn_out_smaller_or_larger() -> None:
     assert requests.taken == Size(0, 0, 0)
 
 
+def test_a_reply_grows_where_there_is_place() -> None:
+    requests = make(memory=100, reply=100, share=0.5)
+    add(requests, 1, Size(1, 20, 10))
+    add(requests, 2, Size(1, 20, 70), YOU)
+    requests.grow(1, 30)
+    assert requests.taken_by(ME) == Size(1, 20, 30)
+    requests.grow(1, 20)
+    assert requests.taken_by(ME) == Size(1, 20, 30), "that was known before"
+    with pytest.raises(Refusal, match="the server is overloaded: 70 of at most 100") as caught:
+        requests.grow(1, 31)
+    assert caught.value.kind == ErrorKind.OVERLOADED
+    assert requests.taken_by(ME) == Size(1, 20, 30)
+    with pytest.raises(Refusal, match=r"has 51 bytes .* takes 50 of one client") as caught:
+        requests.settle(1, 20, 51)
+    assert caught.value.kind == ErrorKind.BAD_REQUEST
+    assert caught.value.retry_after is None
+    requests.pop(2)
+    # Memory for texts that is above the bound doesn't keep the reply out.
+    requests.settle(1, 200, 50)
+    assert requests.taken == Size(1, 200, 50)
+    add(requests, 3, Size(1, 0, 0), user="ann")
+    with pytest.raises(Refusal, match="takes 25 of one user") as caught:
+        requests.grow(3, 26)
+    with pytest.raises(Refusal, match="this client's own requests have 50 of at most 50"):
+        requests.grow(3, 25)
+
+
 @pytest.mark.parametrize(
     ("rate", "seconds"), [(0.0, LONGEST_WAIT), (1e9, SHORTEST_WAIT), (20.0, 5.0)]
 )
@@ -202,8 +229,9 @@ USERS = ("ann", "bob")
 
 
 class Books(RuleBasedStateMachine):
-    """Whatever comes and goes: the bounds hold, and what is refused wouldn't fit. Requests that
-    turn out larger than they were taken for are above the bounds by no more than that.
+    """Whatever comes and goes: the bounds hold, and what is refused wouldn't fit. Requests whose
+    texts turn out larger than they were taken for are above the bounds by no more than that;
+    those whose replies do end if there is no place.
     """
 
     def __init__(self) -> None:
@@ -255,15 +283,48 @@ class Books(RuleBasedStateMachine):
         self.requests.pop(handle)
         del self.inside[handle]
 
+    def reply_fits(self, handle: int, reply: int) -> bool:
+        client, user, size = self.inside[handle]
+        parties = [(self.total(), 1.0), (self.total(client), SHARE)]
+        if user is not None:
+            parties.append((self.total(client, user), SHARE * SHARE))
+        return all(
+            taken.reply - size.reply + reply <= MOST.reply * share for taken, share in parties
+        )
+
     @precondition(lambda self: self.inside)
-    @rule(data=st.data(), memory=st.integers(0, 1500), share=st.floats(0, 1))
-    def settle(self, data: Any, memory: int, share: float) -> None:
+    @rule(data=st.data(), reply=st.integers(0, 300))
+    def grow(self, data: Any, reply: int) -> None:
         handle = data.draw(st.sampled_from(sorted(self.inside)))
         client, user, size = self.inside[handle]
+        if not self.reply_fits(handle, max(reply, size.reply)):
+            self.end_refused(handle, lambda: self.requests.grow(handle, reply))
+            return
+        self.inside[handle] = client, user, size._replace(reply=max(reply, size.reply))
+        self.requests.grow(handle, reply)
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data(), memory=st.integers(0, 1500), reply=st.integers(0, 300))
+    def settle(self, data: Any, memory: int, reply: int) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.inside)))
+        client, user, size = self.inside[handle]
+        if not self.reply_fits(handle, reply):
+            self.end_refused(handle, lambda: self.requests.settle(handle, memory, reply))
+            return
         self.grown += max(0, memory - size.memory)
-        changed = Size(size.rows, memory, int(size.reply * share))
-        self.inside[handle] = client, user, changed
-        self.requests.settle(handle, changed.memory, changed.reply)
+        self.inside[handle] = client, user, Size(size.rows, memory, reply)
+        self.requests.settle(handle, memory, reply)
+
+    def end_refused(self, handle: int, change: Callable[[], None]) -> None:
+        user = self.inside[handle][1]
+        with pytest.raises(Refusal) as caught:
+            change()
+        share = SHARE if user is None else SHARE * SHARE
+        is_for_ever = caught.value.kind == ErrorKind.BAD_REQUEST
+        reply = int(str(caught.value).split("has ")[1].split()[0]) if is_for_ever else 0
+        assert (reply > MOST.reply * share) == is_for_ever
+        self.requests.pop(handle)
+        del self.inside[handle]
 
     @invariant()
     def the_books_are_kept(self) -> None:
@@ -280,6 +341,7 @@ class Books(RuleBasedStateMachine):
                 own = self.requests.taken_by_user(client, user)
                 assert own == self.total(client, user)
                 assert own.rows <= MOST.rows * SHARE * SHARE
+                assert own.reply <= MOST.reply * SHARE * SHARE
 
     def teardown(self) -> None:
         for handle in self.inside:

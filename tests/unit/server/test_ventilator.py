@@ -39,6 +39,7 @@ from bert_serving.server.request_messages import (
 from bert_serving.server.stats import STAGES
 from bert_serving.server.tokenization import Tokenizer
 from bert_serving.server.ventilator import Ventilator
+from bert_serving.server.wordpiece import MAX_WORD_CHARACTERS
 
 
 class FakeWorker:
@@ -366,6 +367,32 @@ def test_a_reply_that_is_too_large_is_refused_with_the_way_out(hub: Hub, link: F
             # A stream is never there as a whole.
             bench.request(["a"] * 160, stream=True)
             assert isinstance(bench.for_sink(), Registered)
+    finally:
+        bench.ventilator.close()
+
+
+def test_texts_without_pooling_count_for_the_tokens_that_they_have(
+    hub: Hub, link: FakeLink
+) -> None:
+    """These have three tokens each, and could have a hundred characters more."""
+    bench = Bench(hub, link, "-max_reply_mb", "10", "-pooling_strategy", "NONE")
+    rows = CHUNK_ROWS + 1
+    text = "x" * (MAX_WORD_CHARACTERS + 1)
+    try:
+        with bench.running():
+            bench.request([text] * rows)
+            assert isinstance(bench.for_sink(), Announced)
+            assert bench.for_sink().padded_length == 3
+            assert bench.status()["num_open_reply_byte"] == rows * 3 * 768 * 4
+            bench.request(["b c d e"] * rows, 2, b"you")
+            assert isinstance(bench.for_sink(), Announced)
+            failed = failure(bench.for_sink())
+            assert (failed.handle, failed.kind) == (2, "bad_request")
+            assert "-max_reply_mb" in failed.message
+            status = bench.status()
+            assert status["num_open_request"] == 1
+            assert status["num_waiting_row"] == rows, "nothing of it is to be computed"
+            assert status["num_open_reply_byte"] == rows * 3 * 768 * 4
     finally:
         bench.ventilator.close()
 
