@@ -94,8 +94,10 @@ class AsyncBertClient(ClientBase):
         """The server's configuration and what it does now. Raises as :meth:`encode` does."""
         return await self._ask_info(SHOW_STATUS, self._seconds)
 
-    async def _ask_info(self, name: bytes, seconds: Optional[float]) -> Dict[str, Any]:
-        taken = await self._connected.ask(command(name, seconds))
+    async def _ask_info(
+        self, name: bytes, seconds: Optional[float], inbox: Optional[AsyncInbox] = None
+    ) -> Dict[str, Any]:
+        taken = await self._connected.ask(command(name, seconds), inbox)
         return info_of(name, taken.reply)
 
     # --------------------------------------------------------------------------------- encode
@@ -148,26 +150,32 @@ class AsyncBertClient(ClientBase):
         taken = await self._connected.ask(call)
         return result_of(self._response(taken, 3), call)
 
-    async def _prepare(self, arguments: Arguments, stack_level: int) -> Call:
-        """What to send; ``stack_level`` is that of warnings.warn in ``_call_of``."""
+    async def _prepare(
+        self, arguments: Arguments, stack_level: int, inbox: Optional[AsyncInbox] = None
+    ) -> Call:
+        """What to send; ``stack_level`` is that of warnings.warn in ``_call_of``.
+
+        ``inbox`` as in AsyncExchange.ask, for what the server may have to be asked first.
+        """
         seconds = self._seconds
         if not self._has_to_ask(arguments):
             return self._call_of(arguments, seconds, stack_level)
         started = time.monotonic()
-        config = await self._ask_info(SHOW_CONFIG, self._seconds_to_ask(arguments, seconds))
+        seconds_to_ask = self._seconds_to_ask(arguments, seconds)
+        config = await self._ask_info(SHOW_CONFIG, seconds_to_ask, inbox)
         self._facts = facts_of(config)
         call = self._call_of(arguments, seconds, stack_level)
         return shortened(call, time.monotonic() - started)
 
     def _stream(self, arguments: Arguments) -> AsyncPartIterator:
-        inbox, has_begun = AsyncInbox(), False
+        asking, inbox, has_begun = AsyncInbox(), AsyncInbox(), False
 
         async def take() -> Any:
             nonlocal has_begun
             exchange = self._connected
             if not has_begun:
                 has_begun = True
-                exchange.submit(inbox, await self._prepare(arguments, 5))
+                exchange.submit(inbox, await self._prepare(arguments, 5, asking))
             while True:
                 taken = await exchange.next_reply(inbox)
                 if taken is None:
@@ -178,6 +186,8 @@ class AsyncBertClient(ClientBase):
 
         def end() -> None:
             if self._exchange is not None:
+                # Another task may be waiting for either.
+                self._exchange.forget(asking)
                 self._exchange.forget(inbox)
 
         return AsyncPartIterator(take, end)

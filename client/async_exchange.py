@@ -40,14 +40,15 @@ class AsyncInbox(Inbox):
 
     def note(self) -> None:
         super().note()
-        self._wake()
+        self.wake()
 
     def fail(self, error: BaseException) -> None:
         """Let the task raise ``error``; it gets nothing more."""
         self.failure = error
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the task look again at what there is."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
@@ -116,24 +117,25 @@ class AsyncExchange:
 
     # ------------------------------------------------------------------------------ receiving
 
-    async def ask(self, call: Call) -> Taken:
+    async def ask(self, call: Call, inbox: Optional[AsyncInbox] = None) -> Taken:
         """Send a request and wait for its reply.
 
-        If that ends early, the server is told to drop it, and a late reply is dropped here.
+        If that ends early, the server is told to drop it, and a late reply is dropped here. Who
+        names an ``inbox``, an empty one, can end it by :meth:`forget`: StopAsyncIteration.
         """
-        inbox = AsyncInbox()
+        inbox = AsyncInbox() if inbox is None else inbox
         try:
             self.submit(inbox, call)
             taken = await self.next_reply(inbox)
         finally:
             self.forget(inbox)
-        assert taken is not None, "a request of its own inbox can't be taken by another"
+        if taken is None:
+            raise StopAsyncIteration
         return taken
 
     async def next_reply(self, inbox: AsyncInbox) -> Optional[Taken]:
-        """What came first to ``inbox``; None when it waits for nothing."""
-        if inbox.waiter is not None:
-            raise RuntimeError("two tasks can't take the parts of one stream at the same time")
+        """What came first to ``inbox``; None when it waits for nothing, or nothing more."""
+        assert inbox.waiter is None, "an inbox wakes one task"
         while not inbox.has_some:
             self.check()
             if inbox.failure is not None:
@@ -192,7 +194,10 @@ class AsyncExchange:
     # ------------------------------------------------------------------------------- keeping
 
     def forget(self, inbox: AsyncInbox) -> None:
-        """Drop what is outstanding or untaken in ``inbox``; the server is told if it can be."""
+        """Drop what is outstanding or untaken in ``inbox``; the server is told if it can be.
+
+        A task that waits for it gets None.
+        """
         if os.getpid() != self._pid:
             return
         self._inboxes.discard(inbox)
@@ -203,6 +208,8 @@ class AsyncExchange:
             # What isn't wanted any more hides no error.
             with suppress(ConnectionFailed):
                 self._send(cancelled)
+        if not self._loop.is_closed():
+            inbox.wake()
 
     def close(self) -> None:
         """Close the connection; tasks that wait get ClientClosed. Safe to call twice.

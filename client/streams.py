@@ -46,21 +46,31 @@ class PartIterator(Iterator[Any]):
 
 
 class AsyncPartIterator(AsyncIterator[Any]):
-    """As :class:`PartIterator`, for ``async for`` and ``async with``."""
+    """As :class:`PartIterator`, for ``async for`` and ``async with``.
+
+    ``end`` has to let ``take`` come back if a task is in it. One task at a time can be: another one
+    gets a RuntimeError, which doesn't disturb the first.
+    """
 
     def __init__(self, take: Callable[[], Awaitable[Any]], end: Callable[[], None]) -> None:
         self._take = take
         self._end = end
         self._is_over = False
+        self._is_taking = False
 
     async def __anext__(self) -> Any:
         if self._is_over:
             raise StopAsyncIteration
+        if self._is_taking:
+            raise RuntimeError("two tasks can't take the parts of one stream at the same time")
+        self._is_taking = True
         try:
             return await self._take()
         except BaseException:
             self._close()
             raise
+        finally:
+            self._is_taking = False
 
     def _close(self) -> None:
         if not self._is_over:
@@ -68,7 +78,10 @@ class AsyncPartIterator(AsyncIterator[Any]):
             self._end()
 
     async def aclose(self) -> None:
-        """Take no more parts; the server drops what it hasn't computed yet. Safe to call twice."""
+        """Take no more parts; the server drops what it hasn't computed yet. Safe to call twice.
+
+        For a task that waits for the next part the stream is at its end.
+        """
         self._close()
 
     async def __aenter__(self) -> AsyncPartIterator:

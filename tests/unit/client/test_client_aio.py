@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from typing import Any, Awaitable, Callable, Dict, List
+from typing import Any, Awaitable, Callable, Dict, List, Optional
 
 import numpy as np
 import pytest
@@ -362,17 +362,69 @@ def test_a_stream_that_was_not_begun(server: Any) -> None:
     assert server.texts == []
 
 
-def test_two_tasks_at_one_stream(server: Any, parts: Any) -> None:
-    server.script.texts = lambda request: []
+async def rows_of(stream: Any, begun: Optional[List[int]] = None) -> List[int]:
+    if begun is not None:
+        begun.append(1)  # whoever sees it finds this task waiting for the first part
+    return [row async for rows, _ in stream for row in rows.tolist()]
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_stream_that_another_task_closes(server: Any, parts: Any, taken: int) -> None:
+    """It is at its end for the task that waits in it."""
+    server.script.texts = lambda request: parts(request)[:taken]
+
+    async def work(client: AsyncBertClient) -> None:
+        stream = client.encode(["a", "b", "c"], stream=True, timeout=1000)
+        for _ in range(taken):
+            await stream.__anext__()
+        begun: List[int] = []
+        reader = asyncio.ensure_future(rows_of(stream, begun))
+        await until(lambda: begun and server.texts)
+        await stream.aclose()
+        assert await reader == []
+        await until(lambda: server.cancelled == [2])
+        assert client.pending_request == set()
+
+    use(server, work)
+
+
+def test_a_stream_that_is_closed_before_its_server_is_known(server: Any) -> None:
+    server.script.answers_commands = False
 
     async def work(client: AsyncBertClient) -> None:
         stream = client.encode(["a"], stream=True)
-        first = asyncio.ensure_future(stream.__anext__())
-        await until(lambda: server.texts)
+        reader = asyncio.ensure_future(rows_of(stream))
+        await until(lambda: server.requests)
         with pytest.raises(RuntimeError, match="two tasks"):
             await stream.__anext__()
-        first.cancel()
-        await asyncio.wait([first])
+        await stream.aclose()
+        assert await reader == []
+        assert client.pending_request == set()
+
+    use(server, work, ignore_all_checks=True)
+    assert server.texts == []
+
+
+def test_two_tasks_at_one_stream(server: Any, parts: Any) -> None:
+    """The one that comes second has the error; the first one goes on."""
+    held: List[Any] = []
+
+    def texts(request: Any) -> Any:
+        held.extend(parts(request) if request.rows == 3 else [])
+        return [] if request.rows == 3 else held
+
+    server.script.texts = texts
+
+    async def work(client: AsyncBertClient) -> None:
+        stream = client.encode(["a", "b", "c"], stream=True)
+        first = asyncio.ensure_future(rows_of(stream))
+        await until(lambda: server.texts)
+        with pytest.raises(RuntimeError, match="two tasks"):
+            await rows_of(stream)
+        release = asyncio.ensure_future(client.encode(["go"]))
+        assert await first == [0, 1, 2]
+        release.cancel()
+        await asyncio.wait([release])
 
     use(server, work)
 
