@@ -85,8 +85,8 @@ class Connection:
             self._watch(self._receiver)
             self._receiver.setsockopt(zmq.SUBSCRIBE, identity)
             self._receiver.connect("tcp://%s:%d" % (host, port_out))
-            # A socket must not be closed while another thread polls it: close() wakes that
-            # thread first, through a pair of sockets inside the process.
+            # A socket must not be closed while another thread polls it: that thread is woken
+            # first, through a pair of sockets inside the process.
             self._woken = self._open(zmq.PAIR)
             inside = "inproc://wake-%d" % next(_numbers)
             self._woken.bind(inside)
@@ -132,8 +132,8 @@ class Connection:
     def receive(self, seconds: Optional[float]) -> Optional[List[Frame]]:
         """The frames of the next message; large ones are ZeroMQ's memory, which isn't copied.
 
-        None if none came within ``seconds`` (None: however long it takes), after :meth:`wake`, or
-        when the connection has changed.
+        None if none came within ``seconds`` (None: however long it takes), after :meth:`wake`,
+        once for all its calls so far, or when the connection has changed.
         """
         wait_ms = None
         if seconds is not None:
@@ -143,7 +143,11 @@ class Connection:
             ready = dict(self._poller.poll(wait_ms))
             if len(ready) > 1 or self._receiver not in ready:
                 self.read_monitors()
-            if self._woken in ready or self._receiver not in ready:
+            if self._woken in ready:
+                while multipart.is_readable(self._woken):
+                    self._woken.recv()
+                return None
+            if self._receiver not in ready:
                 return None
             frames = multipart.receive(self._receiver)
         except zmq.ZMQError as error:
@@ -222,7 +226,7 @@ class Connection:
         return " It closes connections before they are ready: %s?" % what
 
     def wake(self) -> None:
-        """Let :meth:`receive` return None, now and ever after."""
+        """Let :meth:`receive` return None, now or the next time."""
         self._waker.send(b"", zmq.NOBLOCK)
 
     def close(self) -> None:

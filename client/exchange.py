@@ -43,6 +43,7 @@ class Exchange:
         # receiving socket is free, and on close().
         self._changed = threading.Condition()
         self._receiver: Optional[int] = None  # the thread that is at the receiving socket
+        self._awaited: Optional[Inbox] = None  # the inbox for which it is there
         self._closed = False
         # Looked at before the lock: in a forked child, one that another thread held stays locked.
         self._pid = os.getpid()
@@ -116,7 +117,7 @@ class Exchange:
     def next_reply(
         self, inbox: Inbox, seconds: Optional[float], deadline: Optional[float] = None
     ) -> Optional[Taken]:
-        """What came first to ``inbox``; None when it waits for nothing.
+        """What came first to ``inbox``; None when it waits for nothing, or nothing more.
 
         ``seconds`` count from now, unless a ``deadline`` is named as well.
         """
@@ -165,7 +166,7 @@ class Exchange:
             if deadline is None and seconds is not None:
                 deadline = time.monotonic() + seconds
             if self._receiver is None:
-                self._receive_one(deadline)
+                self._receive_one(inbox, deadline)
             else:
                 self._changed.wait(_remaining(deadline))
             if inbox.received == before and _remaining(deadline) == 0:
@@ -173,15 +174,18 @@ class Exchange:
                 raise self._connection.timeout(seconds)
         return True
 
-    def _receive_one(self, deadline: Optional[float]) -> None:
-        """Be the one at the socket until something happens there. The lock is free meanwhile."""
-        self._receiver = threading.get_ident()
+    def _receive_one(self, inbox: Inbox, deadline: Optional[float]) -> None:
+        """Be the one at the socket until something happens there, or ``inbox`` is forgotten.
+
+        The lock is free meanwhile.
+        """
+        self._receiver, self._awaited = threading.get_ident(), inbox
         self._changed.release()
         try:
             frames = self._connection.receive(_remaining(deadline))
         finally:
             self._changed.acquire()
-            self._receiver = None
+            self._receiver = self._awaited = None
             self._changed.notify_all()
             if self._closed:  # close() has left the sockets to the thread that used them
                 self._connection.close()
@@ -204,12 +208,18 @@ class Exchange:
             self._changed.notify_all()
 
     def forget(self, inbox: Inbox) -> None:
-        """Drop what is outstanding or untaken in ``inbox``; the server is told if it can be."""
+        """Drop what is outstanding or untaken in ``inbox``; the server is told if it can be.
+
+        Threads that wait for it get None.
+        """
         if os.getpid() != self._pid:
             return
         with self._changed:
             cancelled = self._ledger.forget(inbox)
+            self._changed.notify_all()
             if not self._closed:
+                if self._awaited is inbox:
+                    self._connection.wake()
                 # What isn't wanted any more hides no error.
                 with suppress(ConnectionFailed):
                     self._send(cancelled)

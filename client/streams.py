@@ -12,7 +12,7 @@ class PartIterator(Iterator[Any]):
 
     ``end`` is called once: at the end, after an error, by :meth:`close` or leaving a ``with``
     block, or when nobody has the iterator any more. Unlike with a generator, also when no part was
-    ever taken.
+    ever taken. It has to let ``take`` come back if another thread is in it.
     """
 
     def __init__(self, take: Callable[[], Any], end: Callable[[], None]) -> None:
@@ -30,7 +30,10 @@ class PartIterator(Iterator[Any]):
             raise
 
     def close(self) -> None:
-        """Take no more parts; the server drops what it hasn't computed yet. Safe to call twice."""
+        """Take no more parts; the server drops what it hasn't computed yet. Safe to call twice.
+
+        For threads that wait for the next part the stream is at its end.
+        """
         if not self._is_over:
             self._is_over = True
             self._end()

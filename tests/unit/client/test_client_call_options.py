@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import warnings
-from typing import Any
+from typing import Any, List
 
 import numpy as np
 import pytest
@@ -318,6 +319,47 @@ def test_a_stream_closed_early_is_cancelled(server: Any, ours: Any, parts: Any, 
         gc.collect()
     server.wait_until(lambda: server.cancelled == [2])
     assert ours.pending_request == set()
+
+
+def noticed(monkeypatch: Any, owner: Any, name: str) -> threading.Event:
+    """Set once the method ``name`` of ``owner`` is called."""
+    original, event = getattr(owner, name), threading.Event()
+
+    def called(*args: Any) -> Any:
+        event.set()
+        return original(*args)
+
+    monkeypatch.setattr(owner, name, called)
+    return event
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["at the socket", "behind another"])
+def test_a_stream_that_another_thread_closes(
+    server: Any, connect: Any, answer: Any, in_thread: Any, monkeypatch: Any, behind: bool
+) -> None:
+    """It is at its end for the thread that waits in it; the client goes on."""
+    held: List[Any] = []
+
+    def texts(request: Any) -> Any:
+        if request.rows == 1:
+            held.append(answer(request))
+        return held if b"go" in request.payload else []
+
+    server.script.texts = texts
+    client = connect(server, timeout=-1)
+    at_socket = noticed(monkeypatch, client._exchange._connection, "receive")
+    other = in_thread(client.encode, ["other"]) if behind else None
+    if behind:
+        assert at_socket.wait(10)
+    waits = noticed(monkeypatch, client._exchange._changed, "wait") if behind else at_socket
+    stream = client.encode(["a", "b", "c"], stream=True)
+    reader = in_thread(list, stream)
+    assert waits.wait(10)
+    stream.close()
+    assert reader() == []
+    assert client.encode(["go"]).shape == (1, 2)
+    if other is not None:
+        assert other().shape == (1, 2)
 
 
 def test_a_stream_that_fails(server: Any, ours: Any, parts: Any) -> None:
