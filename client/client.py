@@ -20,7 +20,14 @@ from bert_serving.client.options import Truncate
 from bert_serving.client.progress import take_with_progress
 from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Texts
 from bert_serving.client.requests import Inbox
-from bert_serving.client.responses import Response, concatenate, info_of, response_of, result_of
+from bert_serving.client.responses import (
+    Response,
+    check_concatenable,
+    concatenate,
+    info_of,
+    response_of,
+    result_of,
+)
 from bert_serving.client.streams import PartIterator
 
 __all__ = ["BertClient"]
@@ -221,11 +228,15 @@ class BertClient(ClientBase):
     def fetch_all(self, sort: bool = True, concat: bool = False) -> Any:
         """All results of ``encode(blocking=False)``: a list with one of encode's for each request.
 
-        They are in the order of sending, or of arrival without ``sort``; with ``concat``, they
-        are put together to one array or list of all rows. None if nothing is pending. Raises as
-        :meth:`fetch` does; nothing but the failed request is taken then.
+        They are in the order of sending, or of arrival without ``sort``. With ``concat``, they
+        are put together to one array or list of all rows; in an array, token vectors of requests
+        that are shorter than others are filled up with zeros. None if nothing is pending.
+
+        Raises as :meth:`fetch` does; nothing but the failed request is taken then. ValueError, and
+        nothing is taken, if vectors of different dimensions would have to be in one array.
         """
-        taken = self._exchange.all_replies(self._fetchable, self._seconds)
+        check = check_concatenable if concat and self.output_fmt != "list" else None
+        taken = self._exchange.all_replies(self._fetchable, self._seconds, check)
         responses = [response_of(one, self.output_fmt) for one in taken]
         for response in responses:
             self._warn(response.truncated, 3)

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from contextlib import suppress
-from typing import Any, Dict, Iterable, List, Optional, Set
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set
 
 from bert_serving.client.calls import Call
 from bert_serving.client.connection import Connection
@@ -130,11 +130,17 @@ class Exchange:
             self._changed.notify_all()  # feed() may have waited for room
             return self._ledger.take(inbox)
 
-    def all_replies(self, inbox: Inbox, seconds: Optional[float]) -> List[Taken]:
+    def all_replies(
+        self,
+        inbox: Inbox,
+        seconds: Optional[float],
+        check: Optional[Callable[[Iterable[VectorsReply]], None]] = None,
+    ) -> List[Taken]:
         """The replies of the whole inbox, once nothing is outstanding, in order of arrival.
 
         ``seconds`` is how long to wait for each one. If a request failed, only the reply that
-        says so is taken, and the rest can still be.
+        says so is taken, and the rest can still be. So can all if ``check`` raises, which gets them
+        before they are taken.
         """
         check_process(self._pid)
         with self._changed:
@@ -144,6 +150,8 @@ class Exchange:
             for request_id, reply in inbox.arrived.items():
                 if not isinstance(reply, VectorsReply):
                     return [self._ledger.take_id(inbox, request_id)]
+            if check is not None:
+                check(inbox.arrived.values())
             return self._ledger.take_all(inbox)
 
     def _wait_for_another(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bert_serving.client.requests import Taken
 
 __all__ = [
     "Response",
+    "check_concatenable",
     "concatenate",
     "info_of",
     "part_of",
@@ -127,11 +128,37 @@ def info_of(command: bytes, reply: Any) -> Dict[str, Any]:
     return info
 
 
+def check_concatenable(replies: Iterable[VectorsReply]) -> None:
+    """Raise ValueError if there can't be one array of what is in ``replies``.
+
+    Lengths of sequences may differ, dimensions may not.
+    """
+    shapes = [reply.array.shape for reply in replies]
+    for shape in shapes:
+        if (len(shape), shape[-1:]) != (len(shapes[0]), shapes[0][-1:]):
+            raise ValueError(
+                "results of shapes %s and %s can't be put together to one array: fetch them "
+                "without concat=True" % (list(shapes[0]), list(shape))
+            )
+
+
 def concatenate(results: List[Any], output_fmt: str) -> Any:
-    """The rows of all ``results`` in one array or list."""
+    """The rows of all ``results`` in one array or list.
+
+    In an array, token vectors of requests that are shorter than others are filled up with zeros, as
+    those of shorter texts of one request are. In a list, each request's have their length.
+    """
     if output_fmt == "list":
         return [row for result in results for row in result]
-    return np.concatenate(results, axis=0)
+    inner = np.max([result.shape[1:] for result in results], axis=0)
+    rows = sum(map(len, results))
+    array = np.zeros((rows, *inner), dtype=np.result_type(*results))
+    start = 0
+    for result in results:
+        stop = start + len(result)
+        array[(slice(start, stop),) + tuple(map(slice, result.shape[1:]))] = result
+        start = stop
+    return array
 
 
 def _raise_if_failed(reply: Any) -> None:

@@ -16,8 +16,9 @@ from bert_serving.client import (
     RequestTimeout,
     Response,
 )
-from bert_serving.client.protocol import ErrorKind, topic_of
-from bert_serving.client.reply_frames import error_frames
+from bert_serving.client.frames import parse_texts
+from bert_serving.client.protocol import Details, ErrorKind, topic_of
+from bert_serving.client.reply_frames import error_frames, vectors_frames
 
 
 @pytest.fixture(params=["ours", "1.10"])
@@ -103,6 +104,61 @@ def test_fetch_all_concat(server: Any, connect: Any, vectors: Any) -> None:
         result = client.fetch_all(concat=True)
         assert isinstance(result, np.ndarray if output_fmt == "ndarray" else list)
         np.testing.assert_array_equal(result, vectors("abc"))
+
+
+def tokens_reply(request: Any) -> Any:
+    """Token vectors: a vector of ones for each word, of as many numbers as the first one says."""
+    texts, _ = parse_texts(request)
+    length = max(len(text.split()) for text in texts)
+    array = np.zeros((len(texts), length, int(texts[0].split()[0])), request.options.dtype)
+    for row, text in enumerate(texts):
+        array[row, : len(text.split())] = 1
+    return [vectors_frames(request.identity, request.request_id, array, None, Details(1))]
+
+
+def test_fetch_all_concat_of_different_lengths(server: Any, connect: Any) -> None:
+    """As the token vectors of one request would be."""
+    server.script.texts = tokens_reply
+    batches = [["2 b", "2"], ["2 b c d"], ["2"]]
+    for output_fmt in ("ndarray", "list"):
+        client = connect(server, output_fmt=output_fmt)
+        for batch in batches:
+            client.encode(batch, blocking=False)
+        result = client.fetch_all(concat=True)
+        if output_fmt == "ndarray":
+            whole = client.encode([text for batch in batches for text in batch])
+            np.testing.assert_array_equal(result, whole)
+            assert result.dtype == np.float32
+        else:
+            assert [len(row) for row in result] == [2, 2, 4, 1]
+
+
+def test_fetch_all_concat_of_different_dtypes(server: Any, connect: Any, vectors: Any) -> None:
+    client = connect(server)
+    client.encode(["a"], blocking=False, dtype="float16")
+    client.encode(["b"], blocking=False)
+    result = client.fetch_all(concat=True)
+    np.testing.assert_array_equal(result, vectors("ab"))
+    assert result.dtype == np.float32
+
+
+@pytest.mark.parametrize(("text", "shape"), [("3 b c", "1, 3, 3"), ("pooled", "1, 2")])
+def test_what_can_not_be_put_together_can_still_be_fetched(
+    server: Any, connect: Any, answer: Any, text: str, shape: str
+) -> None:
+    server.script.texts = lambda request: (
+        [answer(request)] if b"pooled" in request.payload else tokens_reply(request)
+    )
+    client = connect(server)
+    for one in ("2 b", text):
+        client.encode([one], blocking=False)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"\[1, 2, 2\] and \[%s\] .* without concat" % shape):
+            client.fetch_all(concat=True)
+    assert [str(list(result.shape)) for result in client.fetch_all()] == [
+        "[1, 2, 2]",
+        "[%s]" % shape,
+    ]
 
 
 def test_blocking_encode_amid_others(server: Any, connect: Any, hold: Any, vectors: Any) -> None:
