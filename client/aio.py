@@ -11,7 +11,6 @@ from bert_serving.client.base import ClientBase
 from bert_serving.client.calls import Call, command, shortened
 from bert_serving.client.connection import Connection
 from bert_serving.client.errors import ClientClosed
-from bert_serving.client.facts import facts_of
 from bert_serving.client.options import Truncate
 from bert_serving.client.protocol import SHOW_CONFIG, SHOW_STATUS, Texts
 from bert_serving.client.responses import info_of, result_of
@@ -161,9 +160,8 @@ class AsyncBertClient(ClientBase):
         if not self._has_to_ask(arguments):
             return self._call_of(arguments, seconds, stack_level)
         started = time.monotonic()
-        seconds_to_ask = self._seconds_to_ask(arguments, seconds)
-        config = await self._ask_info(SHOW_CONFIG, seconds_to_ask, inbox)
-        self._facts = facts_of(config)
+        seconds_to_ask = self._seconds_to_ask(arguments)
+        self._learn_unchecked(await self._ask_info(SHOW_CONFIG, seconds_to_ask, inbox))
         call = self._call_of(arguments, seconds, stack_level)
         return shortened(call, time.monotonic() - started)
 

@@ -29,7 +29,7 @@ from bert_serving.client.version import __version__
 
 __all__ = ["ClientBase"]
 
-#: How long a client waits for a server at first when no ``timeout`` is named, in milliseconds.
+#: How long connecting waits for a server when no ``timeout`` is named, in milliseconds.
 CONNECT_TIMEOUT_MS = 10_000
 
 
@@ -134,8 +134,14 @@ class ClientBase:
         """Whether the server's configuration is needed first, since no check has asked for it."""
         return self._facts is None and (arguments.needs_facts or arguments.is_large)
 
-    def _seconds_to_ask(self, arguments: Arguments, seconds: Optional[float]) -> float:
-        return seconds_of(arguments, seconds) or self._connect_seconds
+    def _seconds_to_ask(self, arguments: Arguments) -> Optional[float]:
+        """How long to wait for it, also when the call then doesn't wait for its result."""
+        return seconds_of(arguments, self._seconds)
+
+    def _learn_unchecked(self, config: Mapping[str, Any]) -> None:
+        """Take from the configuration what calls depend on, without a word on the rest."""
+        self._facts = facts_of(config)
+        self.token_info_available = bool(config.get("show_tokens_to_client"))
 
     # -------------------------------------------------------------------------------- results
 

@@ -14,7 +14,6 @@ from bert_serving.client.base import ClientBase
 from bert_serving.client.calls import Call, command, shortened
 from bert_serving.client.connection import Connection
 from bert_serving.client.exchange import Exchange
-from bert_serving.client.facts import facts_of
 from bert_serving.client.feeder import feed_batches
 from bert_serving.client.options import Truncate
 from bert_serving.client.progress import take_with_progress
@@ -195,8 +194,7 @@ class BertClient(ClientBase):
         if not self._has_to_ask(arguments):
             return self._call_of(arguments, seconds, 4)
         started = time.monotonic()
-        config = self._ask_info(SHOW_CONFIG, self._seconds_to_ask(arguments, seconds))
-        self._facts = facts_of(config)
+        self._learn_unchecked(self._ask_info(SHOW_CONFIG, self._seconds_to_ask(arguments)))
         return shortened(self._call_of(arguments, seconds, 4), time.monotonic() - started)
 
     def _stream(self, call: Call) -> PartIterator:

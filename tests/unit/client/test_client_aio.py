@@ -162,6 +162,35 @@ def test_the_server_is_asked_only_if_it_matters(server: Any) -> None:
     use(server, work, ignore_all_checks=True)
 
 
+@pytest.mark.parametrize(("client_ms", "seconds"), [(-1, None), (1, float("inf"))])
+def test_the_server_is_asked_as_long_as_it_takes(
+    server: Any, monkeypatch: Any, client_ms: int, seconds: Any
+) -> None:
+    """The limit of connecting is none of a call's."""
+    monkeypatch.setattr("bert_serving.client.base.CONNECT_TIMEOUT_MS", 1)
+    server.script.answers_commands = False
+
+    async def work(client: AsyncBertClient) -> None:
+        call = asyncio.ensure_future(client.encode(["a"], dtype="float16", timeout=seconds))
+        await until(lambda: server.requests)
+        server.kill()  # what was asked is asked again when there is a server
+        server.script.answers_commands = True
+        server.start()
+        assert (await call).dtype == np.float16
+
+    use(server, work, ignore_all_checks=True, timeout=client_ms)
+
+
+def test_whether_a_1_10_server_sends_tokens_is_learned(make_server: Any, answer: Any) -> None:
+    server = make_server(config={"show_tokens_to_client": True}, is_1_10=True)
+    server.script.texts = lambda request: [answer(request, b'[["a"]]')]
+
+    async def work(client: AsyncBertClient) -> None:
+        assert (await client.encode(["a"], show_tokens=True))[1] == [["a"]]
+
+    use(server, work, ignore_all_checks=True)
+
+
 def test_warns_of_what_was_cut(server: Any) -> None:
     async def work(client: AsyncBertClient) -> None:
         with pytest.warns(UserWarning, match="in row 1") as caught:

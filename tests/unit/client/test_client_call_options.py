@@ -561,3 +561,51 @@ def test_its_answer_is_waited_for_within_the_call_s_time(
     client = connect(server, ignore_all_checks=True)
     client.encode(["a"], details=True, timeout=10)
     assert 0 < server.headers[0]["timeout"] <= 10
+
+
+@pytest.mark.parametrize(
+    ("client_ms", "seconds", "blocking"),
+    [(-1, None, True), (1, float("inf"), True), (-1, None, False)],
+)
+def test_its_answer_is_waited_for_as_long_as_it_takes(
+    server: Any,
+    connect: Any,
+    in_thread: Any,
+    monkeypatch: Any,
+    client_ms: int,
+    seconds: Any,
+    blocking: bool,
+) -> None:
+    """The limit of connecting is none of a call's."""
+    monkeypatch.setattr("bert_serving.client.base.CONNECT_TIMEOUT_MS", 1)
+    server.script.answers_commands = False
+    client = connect(server, ignore_all_checks=True, timeout=client_ms)
+    asked = in_thread(client.encode, ["a"], blocking, dtype="float16", timeout=seconds)
+    server.wait_until(lambda: server.requests)
+    server.kill()  # what was asked is asked again when there is a server
+    server.script.answers_commands = True
+    server.start()
+    result = asked() if blocking else [asked(), *client.fetch_all()][1]
+    assert result.dtype == np.float16
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_its_answer_is_waited_for_within_the_client_s_time(
+    server: Any, connect: Any, blocking: bool
+) -> None:
+    server.script.answers_commands = False
+    client = connect(server, ignore_all_checks=True, timeout=50)
+    with pytest.raises(RequestTimeout, match="50 ms"):
+        client.encode(["a"], blocking, dtype="float16")
+
+
+def test_whether_it_sends_tokens_is_learned(make_server: Any, connect: Any, answer: Any) -> None:
+    for config in ({"show_tokens_to_client": True}, {"show_tokens_to_client": False}, {}):
+        server = make_server(config=config, is_1_10=True)
+        server.script.texts = lambda request: [answer(request, b'[["a"]]')]
+        client = connect(server, ignore_all_checks=True)
+        if config.get("show_tokens_to_client"):
+            assert client.encode(["a"], show_tokens=True)[1] == [["a"]]
+            continue
+        with pytest.warns(UserWarning, match="show_tokens_to_client"):
+            assert client.encode(["a"], show_tokens=True).shape == (1, 2)
