@@ -79,6 +79,8 @@ class BackgroundCalls(ClientBase):
         truncate: Truncate = "right",
         dtype: str = "float32",
         show_offsets: bool = False,
+        partial: bool = False,
+        user: Optional[str] = None,
     ) -> Iterator[Response]:
         """Yield the result of every batch (a list as for :meth:`encode`), in order of arrival.
 
@@ -107,6 +109,9 @@ class BackgroundCalls(ClientBase):
                 truncate,
                 dtype,
                 show_offsets,
+                details=partial,  # always given, but to ask for them takes knowing the server
+                partial=partial,
+                user=user,
             )
             return self._prepare(arguments, None)
 

@@ -138,7 +138,7 @@ class BertClient(BackgroundCalls):
         - ``truncate``: whether a text that is too long loses tokens on the "right" or "left", or is
           an error, False. ``dtype``: "float32" or "float16".
         - ``partial``: texts that can't be computed get vectors of zeros instead of an exception for
-          all, and ``Response.failed`` says why; with ``details`` only.
+          all, and ``Response.failed`` says why; with ``details`` or ``blocking=False`` only.
         - ``user``: whom a program that serves many asks for: they share the server as clients do.
 
         Warns of texts that are truncated. Raises TypeError and ValueError for what can't be
@@ -164,7 +164,7 @@ class BertClient(BackgroundCalls):
             dtype,
             show_offsets,
             stream or show_progress,
-            details,
+            details or (partial and not blocking),  # fetch always gives them
             partial,
             user,
         )

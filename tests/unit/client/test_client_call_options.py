@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 import threading
 import warnings
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from bert_serving.client import (
+    BertClient,
     NotSupported,
     Overloaded,
     RequestTimeout,
@@ -19,8 +21,8 @@ from bert_serving.client import (
     TextTooLong,
     WorkerFailed,
 )
-from bert_serving.client.protocol import ErrorKind
-from bert_serving.client.reply_frames import error_frames
+from bert_serving.client.protocol import Details, ErrorKind
+from bert_serving.client.reply_frames import error_frames, vectors_frames
 
 LONG = " ".join(["word"] * 26)
 PAIRS = [("a b", "c"), ["d", "e"]]
@@ -119,6 +121,39 @@ def test_options_of_encode_async(server: Any, ours: Any, vectors: Any) -> None:
     (response,) = ours.encode_async([PAIRS], pairs=True)
     np.testing.assert_array_equal(response.embedding, vectors([["a b", "c"], ["d", "e"]]))
     assert server.headers[1] == {"pairs": True}
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_partial_results_in_the_background(
+    server: Any, connect: Any, vectors: Any, checks: bool
+) -> None:
+    """What failed is always told there, so that details needn't be asked for."""
+
+    def texts(request: Any) -> Any:
+        details = Details(2, failed={0: "died"})
+        array = vectors(["a", "b"]) * [[0], [1]]
+        return [
+            vectors_frames(
+                request.identity, request.request_id, array.astype(np.float32), None, details
+            )
+        ]
+
+    server.script.texts = texts
+    client = connect(server, ignore_all_checks=not checks)
+    client.encode(["a", "b"], blocking=False, partial=True, user="me")
+    responses = [*client.fetch(), *client.encode_async([["a", "b"]], partial=True, user="me")]
+    assert [response.failed for response in responses] == [{0: "died"}] * 2
+    assert server.headers == [{"partial": True, "user": "me"}] * 2
+
+
+def test_encode_async_has_the_arguments_of_encode() -> None:
+    """But those that go without saying, and the names of 1.10."""
+    encode, background = (
+        set(inspect.signature(method).parameters)
+        for method in (BertClient.encode, BertClient.encode_async)
+    )
+    assert encode - background == {"texts", "blocking", "details", "stream", "show_progress"}
+    assert background - encode == {"batch_generator", "max_num_batch", "delay"}
 
 
 BAD = [
