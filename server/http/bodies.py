@@ -12,6 +12,7 @@ from reprlib import repr as shorten
 from typing import Any, AsyncIterator, List, Optional, Type, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from bert_serving.server.http.errors import HttpError
 from bert_serving.server.http.inputs import Served
@@ -30,8 +31,8 @@ async def read_body(
     """The whole body, decompressed.
 
     ``encoding`` and ``length`` are the headers Content-Encoding and Content-Length. Raises
-    HttpError if it has more than ``limit`` bytes, doesn't come within ``seconds``, or can't be
-    decompressed.
+    HttpError if it has more than ``limit`` bytes, doesn't come within ``seconds``, can't be
+    decompressed, or if the client hangs up before its end.
     """
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
@@ -49,6 +50,8 @@ async def read_body(
         raise HttpError(
             "slow_body", "the request's body didn't come within %g s" % seconds
         ) from None
+    except ClientDisconnect:
+        raise HttpError("gone", "the client disconnected before the end of its body") from None
 
 
 async def _collect(chunks: AsyncIterator[bytes], limit: int) -> bytes:

@@ -97,9 +97,7 @@ class Call:
         """
         seconds = self.seconds
         if seconds <= 0:
-            raise DeadlineExceeded(
-                "the request wasn't answered within %g s" % self.service.http.timeout
-            )
+            raise self._too_late()
         encode = self.service.client.encode
         try:
             work = encode(texts, details=True, timeout=seconds, user=self._user, **options)
@@ -111,10 +109,20 @@ class Call:
         return answer
 
     async def status(self) -> Dict[str, Any]:
-        """What SHOW_STATUS answers."""
+        """What SHOW_STATUS answers. Raises DeadlineExceeded, and as the client does."""
         work = self.service.client.server_status()
-        answer: Dict[str, Any] = await asyncio.wait_for(work, max(0.0, self.seconds))
+        try:
+            answer: Dict[str, Any] = await asyncio.wait_for(work, max(0.0, self.seconds))
+        except BertServingError:  # a RequestTimeout may be the error below, too
+            raise
+        except asyncio.TimeoutError:
+            raise self._too_late() from None
         return answer
+
+    def _too_late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            "the request wasn't answered within %g s" % self.service.http.timeout
+        )
 
     async def _unless_gone(self, work: Awaitable[Vectors]) -> Vectors:
         task = asyncio.ensure_future(work)

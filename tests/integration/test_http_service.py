@@ -182,3 +182,19 @@ def test_what_is_no_http(server: BertServer) -> None:
     with socket.create_connection(("127.0.0.1", server.spec.http.port), PATIENCE) as raw:
         raw.sendall(b"\x00\xff nonsense\r\n\r\n")
         assert raw.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_a_client_that_hangs_up_while_it_sends(server: BertServer, http: httpx.Client) -> None:
+    """It counts as gone, not as a bug of the server's."""
+    assert server.spec.http is not None
+    port = server.spec.http.port
+    name = "bert_serving_http_requests_total", ("method", "POST"), ("path", "/encode")
+    gone, failed = name + (("status", "499"),), name + (("status", "500"),)
+    before = metrics(http)
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as raw:
+        raw.sendall(b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        wait_for(
+            lambda: metrics(http)[("bert_serving_http_requests_in_progress",)] > 1, "it to begin"
+        )
+    wait_for(lambda: metrics(http).get(gone, 0.0) == before.get(gone, 0.0) + 1, "it to be noticed")
+    assert metrics(http).get(failed, 0.0) == before.get(failed, 0.0)

@@ -7,6 +7,7 @@ from typing import Any, AsyncIterator, List
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
 
 from bert_serving.server.http.bodies import read_body
 from bert_serving.server.http.errors import HttpError
@@ -86,3 +87,14 @@ def test_a_body_that_does_not_come() -> None:
     with pytest.raises(HttpError, match=r"didn't come within 0\.01 s") as raised:
         asyncio.run(read_body(silent(), "", None, 100, 0.01))
     assert raised.value.problem.status == 408
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_a_client_that_hangs_up(encoding: str) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield gzip.compress(b"{")[:5]
+        raise ClientDisconnect
+
+    with pytest.raises(HttpError, match="disconnected") as raised:
+        asyncio.run(read_body(broken(), encoding, None, 100, 10.0))
+    assert raised.value.problem.status == 499

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Callable, Dict
 
 import numpy as np
 import pytest
 from unit.server.http.conftest import Harness, expected
 
-from bert_serving.client.errors import BadRequest, Overloaded, ShuttingDown, WorkerFailed
+from bert_serving.client.errors import (
+    BadRequest,
+    Overloaded,
+    RequestTimeout,
+    ShuttingDown,
+    WorkerFailed,
+)
 
 
 def test_encode(served: Harness) -> None:
@@ -117,3 +124,25 @@ def test_status(served: Harness) -> None:
         "pending_request": [2, 4],
         "status": 200,
     }
+
+
+def test_a_status_that_does_not_come(
+    serve: Callable[..., Harness], caplog: pytest.LogCaptureFixture
+) -> None:
+    served = serve("-http_timeout", "1")
+
+    async def silent() -> Dict[str, Any]:
+        return await asyncio.get_event_loop().create_future()
+
+    served.fake.server_status = silent  # type: ignore[method-assign]
+    answer = served.http.get("/status/server")
+    assert answer.status_code == 504
+    assert answer.json()["type"] == "DeadlineExceeded"
+    assert "within 1 s" in answer.json()["description"]
+    assert not caplog.records
+    served.fake.server_status = late  # type: ignore[method-assign]
+    assert "the client's words" in served.http.get("/status/server").json()["description"]
+
+
+async def late() -> Dict[str, Any]:
+    raise RequestTimeout("the client's words")
