@@ -6,7 +6,7 @@ the clients that 1.10 kept, and here about the only one.
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from fastapi import FastAPI
 
@@ -19,6 +19,9 @@ from bert_serving.server.http.service import Call, Service
 
 __all__ = ["add_legacy"]
 
+#: What of JSON is false in Python, and so for ``is_tokenized``.
+FALSE: List[Any] = [False, None, 0, "", [], {}]
+
 
 def add_legacy(app: FastAPI, service: Service) -> None:
     """Add its endpoints."""
@@ -28,11 +31,16 @@ def add_legacy(app: FastAPI, service: Service) -> None:
     changes = {
         "texts": any_of("texts, or lists of tokens if is_tokenized", texts, tokenized),
         "id": {"description": "comes back in the answer"},
+        "is_tokenized": {
+            "description": "true if texts are lists of tokens, else false; of any other type, "
+            "what Python takes it for",
+            "default": False,
+        },
     }
     either = [
-        {"properties": {"texts": texts, "is_tokenized": {"const": False}}},
+        {"properties": {"texts": texts, "is_tokenized": {"enum": FALSE}}},
         {
-            "properties": {"texts": tokenized, "is_tokenized": {"const": True}},
+            "properties": {"texts": tokenized, "is_tokenized": {"not": {"enum": FALSE}}},
             "required": ["is_tokenized"],
         },
     ]

@@ -59,6 +59,8 @@ Texts = Annotated[Any, _by(inputs.text_or_texts)]
 #: None, or a whole number from 1; pydantic's strict one doesn't take 1.0 for such, JSON does.
 Dimensions = Annotated[Optional[Annotated[int, Field(ge=1)]], BeforeValidator(_whole)]
 IdsOrTexts = Annotated[Any, _by(inputs.ids_or_texts)]
+#: What Python takes for true, as 1.10 did.
+Truth = Annotated[bool, BeforeValidator(bool)]
 
 
 class Body(BaseModel):
@@ -74,7 +76,7 @@ class EncodeRequest(Body):
     texts: TextsOrTokens = Field(
         ..., description="a list of strings, or of lists of tokens with is_tokenized"
     )
-    is_tokenized: bool = Field(False, description="true if texts are lists of tokens, else false")
+    is_tokenized: Truth = Field(False, description="true if texts are lists of tokens, else false")
 
 
 class EncodeAnswer(BaseModel):

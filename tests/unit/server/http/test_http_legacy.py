@@ -34,6 +34,14 @@ def test_tokenized_texts(served: Harness) -> None:
     np.testing.assert_array_equal(np.array(answer["result"], np.float32), vectors)
 
 
+@pytest.mark.parametrize("value", [None, False, 0, 0.0, "", [], {}, True, 1, -0.5, "no", [0]])
+def test_is_tokenized_is_what_1_10_took_it_for(served: Harness, value: Any) -> None:
+    texts = [["a", "b"]] if value else ["a b"]
+    answer = served.post("/encode", {"texts": texts, "is_tokenized": value})
+    assert answer.status_code == 200
+    assert served.fake.calls[0]["is_tokenized"] is bool(value)
+
+
 def test_the_id_may_be_anything_or_missing(served: Harness) -> None:
     for value in ({"a": [1]}, None, "x", 1.5, False, -(2**70), [{"a": 2**64}]):
         assert served.post("/encode", {"id": value, "texts": ["a"]}).json()["id"] == value
@@ -52,7 +60,7 @@ def test_the_id_may_be_anything_or_missing(served: Harness) -> None:
         ({"texts": [["a"], ["b", 5]], "is_tokenized": True}, "texts[1][1] must be a string"),
         ({"texts": ["a"], "is_tokenized": True}, "texts are strings, but is_tokenized is true"),
         ({"texts": [["a"]]}, "texts are lists of tokens, but is_tokenized is false"),
-        ({"texts": ["a"], "is_tokenized": 1}, "is_tokenized must be true if"),
+        ({"texts": ["a"], "is_tokenized": "false"}, "texts are strings, but is_tokenized is true"),
         ([], "it is no JSON object"),
     ],
 )
