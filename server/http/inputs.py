@@ -7,12 +7,24 @@ HttpError for too many rows.
 
 from __future__ import annotations
 
+import json
 from reprlib import repr as shorten
 from typing import Any, List, NamedTuple, Optional, Sequence
 
 from bert_serving.server.http.errors import HttpError
 
-__all__ = ["Served", "ids_or_texts", "text_or_texts", "texts_or_tokens", "whole"]
+__all__ = [
+    "MOST_ECHOED",
+    "Served",
+    "echoed",
+    "ids_or_texts",
+    "text_or_texts",
+    "texts_or_tokens",
+    "whole",
+]
+
+#: Bytes, as JSON, of what a request may have sent back: it is kept while the request is served.
+MOST_ECHOED = 4096
 
 
 class Served(NamedTuple):
@@ -63,6 +75,38 @@ def ids_or_texts(value: Any, name: str, served: Served) -> List[Any]:
             )
         rows.append(_ids(ids, "%s[%d]" % (name, row), served.most_id))
     return rows
+
+
+def echoed(value: Any, name: str, served: Served) -> Any:
+    """Anything that isn't long as JSON. Raises HttpError if it is."""
+    if not _is_short(value):
+        raise HttpError(
+            "too_large",
+            "%s comes back in the answer and may have at most %d bytes, but is longer: %s"
+            % (name, MOST_ECHOED, shorten(value)),
+            name,
+        )
+    return value
+
+
+def _is_short(value: Any) -> bool:
+    """Whether it has at most MOST_ECHOED bytes as JSON.
+
+    Of what is much longer, little is looked at.
+    """
+    values, rest = 0, [value]
+    while rest:
+        one = rest.pop()
+        values += 1 + (len(one) if isinstance(one, (str, list, dict)) else 0)
+        if values > MOST_ECHOED:
+            return False
+        if isinstance(one, dict):
+            rest.extend(one)
+            rest.extend(one.values())
+        elif isinstance(one, list):
+            rest.extend(one)
+    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(written.encode("utf-8", "surrogatepass")) <= MOST_ECHOED
 
 
 def whole(value: Any) -> Optional[int]:

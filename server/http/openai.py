@@ -7,6 +7,7 @@ long are cut, as the server does for its own clients.
 from __future__ import annotations
 
 import base64
+from reprlib import repr as shorten
 from typing import Any, Dict, List
 
 import numpy as np
@@ -110,7 +111,8 @@ def _check_model(name: str, service: Service) -> None:
     if name not in _names(service):
         raise HttpError(
             "model_not_found",
-            "the model %r isn't served here; served are %s" % (name, ", ".join(_names(service))),
+            "the model %s isn't served here; served are %s"
+            % (shorten(name), ", ".join(_names(service))),
             "model",
         )
 

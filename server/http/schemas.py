@@ -37,13 +37,13 @@ __all__ = [
 Vectors = Union[List[List[float]], List[List[List[float]]]]
 
 
-Check = Callable[[Any, str, inputs.Served], List[Any]]
+Check = Callable[[Any, str, inputs.Served], Any]
 
 
 def _by(check: Check) -> AfterValidator:
     """Has ``check`` check a field; what is served is the context of the validation."""
 
-    def validate(value: Any, info: Any) -> List[Any]:
+    def validate(value: Any, info: Any) -> Any:
         return check(value, info.field_name, info.context)
 
     return AfterValidator(validate)
@@ -59,6 +59,9 @@ Texts = Annotated[Any, _by(inputs.text_or_texts)]
 #: None, or a whole number from 1; pydantic's strict one doesn't take 1.0 for such, JSON does.
 Dimensions = Annotated[Optional[Annotated[int, Field(ge=1)]], BeforeValidator(_whole)]
 IdsOrTexts = Annotated[Any, _by(inputs.ids_or_texts)]
+Echoed = Annotated[Any, _by(inputs.echoed)]
+#: Anything, which isn't kept.
+Ignored = Annotated[Any, AfterValidator(lambda value: None)]
 #: What Python takes for true, as 1.10 did.
 Truth = Annotated[bool, BeforeValidator(bool)]
 
@@ -72,7 +75,7 @@ class Body(BaseModel):
 class EncodeRequest(Body):
     """1.10's."""
 
-    id: Any = Field(None, description="anything; it comes back in the answer")
+    id: Echoed = Field(None, description="anything; it comes back in the answer")
     texts: TextsOrTokens = Field(
         ..., description="a list of strings, or of lists of tokens with is_tokenized"
     )
@@ -111,7 +114,7 @@ class EmbeddingsRequest(Body):
     dimensions: Dimensions = Field(
         None, description="a whole number from 1 to the model's dimension"
     )
-    user: Any = Field(None, description="anything; it is ignored")
+    user: Ignored = Field(None, description="anything; it is ignored")
 
 
 class EmbeddingAnswer(BaseModel):

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from bert_serving.server.http.errors import HttpError
 from bert_serving.server.http.inputs import (
+    MOST_ECHOED,
     Served,
+    echoed,
     ids_or_texts,
     text_or_texts,
     texts_or_tokens,
@@ -49,6 +51,30 @@ def test_what_is_right_passes(texts: Any, ids: Any) -> None:
     assert ids_or_texts(texts, "x", SERVED) == texts
     assert ids_or_texts(ids, "x", SERVED) == [ids]
     assert ids_or_texts([ids], "x", SERVED) == [ids]
+
+
+def written(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+@given(JSON, st.integers(0, 3 * MOST_ECHOED))
+def test_what_is_echoed_is_short(value: Any, size: int) -> None:
+    value = [value] * (size // len(written(value)) + 1)
+    if len(written(value)) <= MOST_ECHOED:
+        assert echoed(value, "x", SERVED) is value
+    else:
+        with pytest.raises(HttpError, match="x comes back") as raised:
+            echoed(value, "x", SERVED)
+        assert raised.value.problem.status == 413
+
+
+@pytest.mark.parametrize(
+    "value", ["a" * 4094, "é" * 2047, [1] * 2046 + [11], {"": 1, "b": "c" * 4083}, {"a" * 4090: 1}]
+)
+def test_the_longest_that_is_echoed(value: Any) -> None:
+    assert len(written(value)) in (MOST_ECHOED - 1, MOST_ECHOED)
+    assert echoed(value, "x", SERVED) is value
 
 
 def test_more_rows_than_may_be() -> None:

@@ -34,6 +34,17 @@ def test_tokenized_texts(served: Harness) -> None:
     np.testing.assert_array_equal(np.array(answer["result"], np.float32), vectors)
 
 
+def test_an_id_that_is_long_is_refused(served: Harness) -> None:
+    assert served.post("/encode", {"id": "a" * 4000, "texts": ["a"]}).status_code == 200
+    served.fake.calls.clear()
+    for value in ("a" * 5000, [{}] * 5000, {"a": [[1] * 3000]}):
+        answer = served.post("/encode", {"id": value, "texts": ["a"]})
+        assert answer.status_code == 413
+        assert "id comes back in the answer and may have" in answer.json()["description"]
+        assert len(answer.content) < 500
+    assert served.fake.calls == []
+
+
 @pytest.mark.parametrize("value", [None, False, 0, 0.0, "", [], {}, True, 1, -0.5, "no", [0]])
 def test_is_tokenized_is_what_1_10_took_it_for(served: Harness, value: Any) -> None:
     texts = [["a", "b"]] if value else ["a b"]

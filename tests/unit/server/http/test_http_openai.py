@@ -140,6 +140,12 @@ def test_another_model_is_not_found(served: Harness) -> None:
     assert "served are echo, default" in error["message"]
 
 
+def test_a_long_name_is_not_repeated(served: Harness) -> None:
+    answer = served.post(PATH, {"model": "x" * 100_000, "input": "a"})
+    assert answer.status_code == 404
+    assert len(answer.content) < 500
+
+
 def test_names_of_a_model() -> None:
     assert served_names("org/name") == ["org/name", "name", "default"]
     assert served_names("/models/my/") == ["/models/my/", "my", "default"]
