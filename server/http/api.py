@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from bert_serving.server.http.access import user_of
 from bert_serving.server.http.answers import answer_json
-from bert_serving.server.http.bodies import parse, read_body
+from bert_serving.server.http.bodies import read_body
 from bert_serving.server.http.errors import Dialect, problem_of
+from bert_serving.server.http.parsing import parse
 from bert_serving.server.http.service import Call, Service
 
 __all__ = ["Api", "DirectRoute"]
@@ -25,7 +26,7 @@ MEANINGS = {
     400: "The request is wrong; the message names the field.",
     404: "What was asked for isn't served here.",
     408: "The body didn't come in time.",
-    413: "The body is too large, or has too many texts or characters.",
+    413: "The body is too large, or has too many texts, characters or values.",
     415: "The body's encoding isn't known.",
     424: "The engine failed on this request.",
     429: "Too much waits; Retry-After says for how long to wait.",
@@ -87,7 +88,7 @@ class Api:
         """
         service = self._service
 
-        async def take(request: Request, call: Call) -> Any:
+        async def parsed(request: Request, call: Call) -> Any:
             headers = request.headers
             content = await read_body(
                 request.stream(),
@@ -96,7 +97,10 @@ class Api:
                 service.http.max_body,
                 call.seconds,
             )
-            return await handler(call, parse(body, content, service.served))
+            return await service.apart(len(content), parse, body, content, service.served)
+
+        async def take(request: Request, call: Call) -> Any:
+            return await handler(call, await parsed(request, call))  # the bytes are let go
 
         schema = dict(body.model_json_schema(), **(more or {}))
         schema["properties"].update(changes)

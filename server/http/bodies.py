@@ -1,4 +1,4 @@
-"""Bodies of requests: read within a limit, decompressed within the same one, and checked.
+"""Bodies of requests: read within a limit, and decompressed within the same one.
 
 A body is never held beyond the limit, whatever its headers say of its length, and however little of
 it is compressed.
@@ -9,17 +9,13 @@ from __future__ import annotations
 import asyncio
 import zlib
 from reprlib import repr as shorten
-from typing import Any, AsyncIterator, List, Optional, Type, TypeVar
+from typing import AsyncIterator, List, Optional
 
-from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from bert_serving.server.http.errors import HttpError
-from bert_serving.server.http.inputs import Served
 
-__all__ = ["parse", "read_body"]
-
-M = TypeVar("M", bound=BaseModel)
+__all__ = ["read_body"]
 
 #: zlib's window bits for gzip's format.
 GZIP = 16 + zlib.MAX_WBITS
@@ -90,32 +86,4 @@ def _too_large(limit: int) -> HttpError:
         "too_large",
         "the body has more than %d bytes; send less at a time, or start the server with a larger "
         "-http_max_body" % limit,
-    )
-
-
-def parse(model: Type[M], content: bytes, served: Served) -> M:
-    """The body as ``model``.
-
-    Raises HttpError, which names the field that is wrong.
-    """
-    try:
-        return model.model_validate_json(content, context=served)
-    except ValidationError as error:
-        raise _explain(model, error) from None
-
-
-def _explain(model: Type[BaseModel], error: ValidationError) -> HttpError:
-    """The first thing that is wrong."""
-    first: Any = error.errors(include_url=False)[0]
-    if first["type"] == "json_invalid" or not first["loc"]:
-        reason = first["msg"] if first["type"] == "json_invalid" else "it is no JSON object"
-        return HttpError("bad_request", "the body is not the JSON that is expected: %s" % reason)
-    name = str(first["loc"][0])
-    if first["type"] == "value_error":
-        return HttpError("bad_request", str(first["ctx"]["error"]), name)
-    wanted = model.model_fields[name].description
-    if first["type"] == "missing":
-        return HttpError("bad_request", "%s is missing: it must be %s" % (name, wanted), name)
-    return HttpError(
-        "bad_request", "%s must be %s, but is %s" % (name, wanted, shorten(first["input"])), name
     )

@@ -71,7 +71,9 @@ async def _embeddings(call: Call, body: EmbeddingsRequest) -> Dict[str, Any]:
     texts = body.input
     is_ids = isinstance(texts[0], list)
     if is_ids:
-        texts = [_tokens(service, ids, row) for row, ids in enumerate(texts)]
+        special = not service.spec.tokenizer.no_special
+        names = service.tokens, service.vocabulary, special
+        texts = await service.apart(sum(map(len, texts)), _in_tokens, texts, *names)
     found = await call.encode(texts, is_tokenized=is_ids)
     vectors = shortened(found.embedding, body.dimensions)
     rows = _in_base64(vectors) if body.encoding_format == "base64" else list(vectors)
@@ -126,23 +128,29 @@ def _describe(service: Service) -> Dict[str, Any]:
     }
 
 
-def _tokens(service: Service, ids: List[int], row: int) -> List[str]:
-    """The tokens of these ids; the special ones around them go, for the server puts its own there.
+def _in_tokens(
+    rows: List[List[int]], tokens: Dict[int, str], vocabulary: Dict[str, int], special: bool
+) -> List[List[str]]:
+    """The tokens of these ids; with ``special`` the special ones around them go, for the server
+    puts its own there.
 
     Raises HttpError for an id without a token.
     """
-    around = [service.vocabulary["[CLS]"], service.vocabulary["[SEP]"]]
-    if not service.spec.tokenizer.no_special and [ids[0], ids[-1]] == around and len(ids) > 2:
-        ids = ids[1:-1]
-    try:
-        return [service.tokens[number] for number in ids]
-    except KeyError as error:
-        raise HttpError(
-            "bad_request",
-            "input has the token id %s in row %d, which the served model's vocabulary has no token "
-            "for" % (error, row),
-            "input",
-        ) from None
+    around = [vocabulary["[CLS]"], vocabulary["[SEP]"]]
+    texts = []
+    for row, ids in enumerate(rows):
+        if special and [ids[0], ids[-1]] == around and len(ids) > 2:
+            ids = ids[1:-1]
+        try:
+            texts.append([tokens[number] for number in ids])
+        except KeyError as error:
+            raise HttpError(
+                "bad_request",
+                "input has the token id %s in row %d, which the served model's vocabulary has no "
+                "token for" % (error, row),
+                "input",
+            ) from None
+    return texts
 
 
 def _in_base64(vectors: np.ndarray) -> List[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, TypeVar
 
 from bert_serving.client.errors import BertServingError, DeadlineExceeded
 from bert_serving.client.responses import Response as Vectors
@@ -19,6 +20,11 @@ from bert_serving.server.tokenization import Tokenizer
 __all__ = ["Call", "Service"]
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+T = TypeVar("T")
+
+#: Bytes of a body, or token ids, that are taken care of on the spot; more would keep other requests
+#: waiting.
+AT_ONCE = 64 * 1024
 
 
 @dataclass
@@ -34,19 +40,29 @@ class Service:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
+        # Only one, for each body takes much memory while it is parsed.
+        self._thread = ThreadPoolExecutor(1, "bodies")
         self.change(self.spec, self.vocabulary)
 
     def change(self, spec: ServiceSpec, vocabulary: Dict[str, int]) -> None:
         """Another model takes the place of the one that was served."""
         self.spec, self.vocabulary = spec, vocabulary
         self.tokens = {number: token for token, number in self.vocabulary.items()}
-        self.served = Served(self.http.max_rows, max(self.tokens))
+        self.served = Served(
+            self.http.max_rows, max(self.tokens), spec.tokenizer.max_length, self.http.max_body
+        )
         # One for each model, for a thread may still make that of the one before.
         self._tokenizer = lru_cache(maxsize=None)(partial(_make_tokenizer, spec, vocabulary))
 
     def tokenizer(self) -> Tokenizer:
         """One that cuts nothing; made when it is first asked for, by any thread."""
         return self._tokenizer()
+
+    async def apart(self, size: int, work: Callable[..., T], *arguments: Any) -> T:
+        """What ``work`` returns; it runs in the one thread for such if ``size`` is large."""
+        if size <= AT_ONCE:
+            return work(*arguments)
+        return await asyncio.get_event_loop().run_in_executor(self._thread, work, *arguments)
 
     def check_pooled(self) -> None:
         """Raise HttpError if there is a vector for each token: not all APIs have room for those."""

@@ -7,10 +7,12 @@ import gzip
 import json
 import socket
 import subprocess
+from pathlib import Path
 from typing import Any, Dict, Iterator
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import PATIENCE, client_of, http_flags, running, url_of, wait_for
@@ -95,6 +97,22 @@ def test_tokenized_texts_and_token_ids(http: httpx.Client) -> None:
     order = {"model": "echo", "input": [one["id"] for one in tokens]}
     (one,) = http.post("/v1/embeddings", json=order).json()["data"]
     np.testing.assert_array_equal(np.array(one["embedding"], np.float32), expected(["hi"])[0])
+
+
+@pytest.mark.parametrize("is_special", [False, True])
+def test_ids_that_are_too_many_are_cut_as_texts_are(http: httpx.Client, is_special: bool) -> None:
+    text = "a b c d " * 300
+    ids = [vocabulary()[token] for token in text.split()]
+    if is_special:
+        ids = [vocabulary()["[CLS]"]] + ids + [vocabulary()["[SEP]"]]
+    both = [
+        http.post("/v1/embeddings", json={"model": "echo", "input": one}).json()
+        for one in ([text, "a"], [ids, [vocabulary()["a"]]])
+    ]
+    assert both[0] == both[1]
+    order = {"texts": [text.split()], "is_tokenized": True}
+    vectors = http.post("/encode", json=order).json()["result"]
+    np.testing.assert_array_equal(np.array(vectors, np.float32), expected([text]))
 
 
 def test_texts_that_are_too_long(http: httpx.Client) -> None:
@@ -198,3 +216,36 @@ def test_a_client_that_hangs_up_while_it_sends(server: BertServer, http: httpx.C
         )
     wait_for(lambda: metrics(http).get(gone, 0.0) == before.get(gone, 0.0) + 1, "it to be noticed")
     assert metrics(http).get(failed, 0.0) == before.get(failed, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "start", "value"),
+    [
+        ("/encode", '{"texts":["a"],"id":[', "{}"),
+        ("/encode", '{"texts":["a"],"other":[', "[]"),
+        ("/v1/embeddings", '{"model":"echo","input":[', "5"),
+    ],
+)
+def test_what_is_large_when_parsed_is_not(
+    server: BertServer, http: httpx.Client, path: str, start: str, value: str
+) -> None:
+    """A body within the limit, which took 1 GB."""
+    (pid,) = [
+        child.pid
+        for child in psutil.Process().children(recursive=True)
+        if child.cmdline()[-2:] == ["bert_serving.server.process", "http"]
+    ]
+
+    def peak() -> int:
+        """MB of memory that it has had at most."""
+        status = Path("/proc/%d/status" % pid).read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) >> 10
+
+    body = (start + ",".join([value] * (30_000_000 // (len(value) + 1))) + "]}").encode("ascii")
+    before = peak()
+    answer = http.post(path, content=body)
+    assert answer.status_code == 413
+    assert "too many values" in answer.text
+    assert peak() - before < 300

@@ -18,7 +18,7 @@ from bert_serving.server.http.inputs import (
     whole,
 )
 
-SERVED = Served(most_rows=5, most_id=9)
+SERVED = Served(most_rows=5, most_id=9, most_tokens=3, most_bytes=1000)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner, max_size=3),
@@ -46,11 +46,22 @@ def test_all_else_is_refused(value: Any, check: Any) -> None:
 @given(st.lists(TEXT, min_size=1, max_size=5), st.lists(st.integers(0, 9), min_size=1))
 def test_what_is_right_passes(texts: Any, ids: Any) -> None:
     assert texts_or_tokens(texts, "x", SERVED) == texts
-    assert texts_or_tokens([texts], "x", SERVED) == [texts]
+    assert texts_or_tokens([texts[:3]], "x", SERVED) == [texts[:3]]
     assert text_or_texts(texts[0], "x", SERVED) == [texts[0]]
     assert ids_or_texts(texts, "x", SERVED) == texts
-    assert ids_or_texts(ids, "x", SERVED) == [ids]
-    assert ids_or_texts([ids], "x", SERVED) == [ids]
+    kept = ids if len(ids) <= 5 else ids[:4] + ids[-1:]
+    assert ids_or_texts(ids, "x", SERVED) == [kept]
+    assert ids_or_texts([ids], "x", SERVED) == [kept]
+
+
+def test_of_tokens_no_more_is_kept_than_the_model_takes() -> None:
+    """And of ids as many within the special ones around them."""
+    assert texts_or_tokens([["a"] * 100, ["b"]], "x", SERVED) == [["a"] * 3, ["b"]]
+    assert ids_or_texts([8, 1, 2, 3, 4, 5, 9], "x", SERVED) == [[8, 1, 2, 3, 9]]
+    with pytest.raises(ValueError, match=r"x\[0\]\[99\]"):
+        texts_or_tokens([["a"] * 99 + [" "]], "x", SERVED)
+    with pytest.raises(ValueError, match=r"x\[99\]"):
+        ids_or_texts([1] * 99 + [10], "x", SERVED)
 
 
 def written(value: Any) -> bytes:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any, Callable, Dict
 
 import numpy as np
@@ -9,7 +10,10 @@ from unit.server.http.conftest import Harness, expected
 
 from bert_serving.client.errors import DeadlineExceeded, TextTooLong
 from bert_serving.server.engines.echo import vocabulary
+from bert_serving.server.http.inputs import Served
 from bert_serving.server.http.openai import served_names
+from bert_serving.server.http.parsing import parse
+from bert_serving.server.http.schemas import EmbeddingsRequest
 
 IDS = vocabulary()
 PATH = "/v1/embeddings"
@@ -54,6 +58,33 @@ def test_token_ids(served: Harness) -> None:
     served.fake.calls.clear()
     served.post(PATH, order([[IDS["[CLS]"], IDS["[SEP]"]], [IDS["[CLS]"]]]))
     assert served.fake.calls[0]["texts"] == [["[CLS]", "[SEP]"], ["[CLS]"]]
+
+
+@pytest.mark.parametrize("is_special", [False, True])
+def test_no_more_ids_become_tokens_than_the_model_takes(
+    serve: Callable[..., Harness], is_special: bool
+) -> None:
+    served = serve("-max_seq_len", "5")
+    ids = [IDS[token] for token in "abcdefghij" * 1000]
+    if is_special:
+        ids = [IDS["[CLS]"]] + ids + [IDS["[SEP]"]]
+    looked_up = []
+
+    class Watched(Dict[int, str]):
+        def __getitem__(self, number: int) -> str:
+            looked_up.append(number)
+            return super().__getitem__(number)
+
+    served.service.tokens = Watched(served.service.tokens)
+    assert served.post(PATH, order([ids, ids])).status_code == 200
+    assert len(looked_up) <= 2 * (5 + 2)
+    for tokens in served.fake.calls[0]["texts"]:
+        assert tokens[:5] == list("abcde")
+
+
+def test_what_is_ignored_is_not_kept() -> None:
+    content = json.dumps(order("a", user=[{}] * 10)).encode("ascii")
+    assert parse(EmbeddingsRequest, content, Served(5, 9, 9, 10_000)).user is None
 
 
 def test_special_ids_stay_where_the_server_adds_none(serve: Callable[..., Harness]) -> None:
