@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Optional, Sequence, Tuple, Union
@@ -131,7 +130,8 @@ def check_timeout(value: Any) -> None:
         return
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError("timeout must be seconds, but is %r" % (value,))
-    if math.isnan(value) or value <= 0:
+    number: Any = value
+    if not number > 0:  # NaN isn't either
         raise ValueError(
             "timeout must be more than 0 seconds, but is %r; "
             'to wait as long as it takes, name float("inf")' % (value,)

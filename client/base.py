@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Dict, Mapping, Optional, Sequence, Set, Union
 
 from bert_serving.client.arguments import Arguments
-from bert_serving.client.calls import Call, call_of, seconds_of
+from bert_serving.client.calls import Call, as_seconds, call_of, seconds_of
 from bert_serving.client.checks import (
     check_size,
     check_version,
@@ -110,7 +110,7 @@ class ClientBase:
 
     @property
     def _seconds(self) -> Optional[float]:
-        return None if self.timeout < 0 else self.timeout / 1000
+        return None if self.timeout < 0 else as_seconds(self.timeout, 1000)
 
     @property
     def _connect_seconds(self) -> float:

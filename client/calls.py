@@ -6,7 +6,6 @@ it can, and refuses the rest with NotSupported.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, List, Optional, Tuple
 
@@ -16,7 +15,7 @@ from bert_serving.client.facts import PREDECESSOR, ServerFacts
 from bert_serving.client.frames import encode_texts
 from bert_serving.client.options import MAX_TIMEOUT, Options
 
-__all__ = ["Call", "call_of", "command", "seconds_of", "shortened"]
+__all__ = ["Call", "as_seconds", "call_of", "command", "seconds_of", "shortened"]
 
 #: What stands between the texts of a pair for a 1.10 server.
 SEPARATOR = " ||| "
@@ -60,7 +59,7 @@ def call_of(
     options: Optional[Options] = None
     texts: Any = arguments.texts
     if facts is not None and facts.takes_options:
-        options = arguments.options(min(seconds, MAX_TIMEOUT) if seconds else None)
+        options = arguments.options(seconds)
         if arguments.pairs is not None:
             texts = arguments.pairs
     else:
@@ -86,7 +85,15 @@ def seconds_of(arguments: Arguments, seconds: Optional[float]) -> Optional[float
     """How long to wait; ``seconds`` where the arguments don't say. None: as long as it takes."""
     if arguments.timeout is None:
         return seconds
-    return None if math.isinf(arguments.timeout) else float(arguments.timeout)
+    return as_seconds(arguments.timeout)
+
+
+def as_seconds(timeout: float, in_a_second: int = 1) -> Optional[float]:
+    """A time to wait that every clock can count; None for infinity. ``in_a_second``: its unit."""
+    # Not math.isinf, which takes no whole number that is larger than any float.
+    if timeout == float("inf"):
+        return None
+    return float(min(timeout, MAX_TIMEOUT * in_a_second)) / in_a_second
 
 
 def shortened(call: Call, spent: float) -> Call:

@@ -8,9 +8,9 @@ import pytest
 
 from bert_serving.client import NotSupported, ProtocolError
 from bert_serving.client.arguments import Arguments
-from bert_serving.client.calls import Call, call_of, command, seconds_of, shortened
+from bert_serving.client.calls import Call, as_seconds, call_of, command, seconds_of, shortened
 from bert_serving.client.facts import ServerFacts, facts_of, protocol_of
-from bert_serving.client.options import Options
+from bert_serving.client.options import MAX_TIMEOUT, Options
 from bert_serving.client.protocol import VectorsReply
 from bert_serving.client.requests import Taken
 from bert_serving.client.responses import response_of, unit_length
@@ -86,6 +86,14 @@ def test_seconds() -> None:
     assert (later.seconds, later.options) == (2.0, Options(timeout=2.0))
     assert shortened(call, 9.0).seconds == 0.001
     assert shortened(command(b"SHOW_CONFIG"), 9.0) == command(b"SHOW_CONFIG")
+
+
+@pytest.mark.parametrize("huge", [1e10, 1e300, 10**400])
+def test_a_time_that_no_clock_can_count_is_a_long_one(huge: float) -> None:
+    assert seconds_of(Arguments(["a"], timeout=huge), 3.0) == MAX_TIMEOUT
+    assert as_seconds(huge * 1000, 1000) == MAX_TIMEOUT
+    assert as_seconds(float("inf"), 1000) is None
+    assert as_seconds(1500, 1000) == 1.5
 
 
 def test_what_is_not_known_of_a_1_10_server() -> None:

@@ -73,7 +73,8 @@ def test_all_of_modules() -> None:
     assert aio.__all__ == ["AsyncBertClient"]
     assert async_exchange.__all__ == ["AsyncExchange", "AsyncInbox"]
     assert base.__all__ == ["ClientBase"]
-    assert calls.__all__ == ["Call", "call_of", "command", "seconds_of", "shortened"]
+    names = ["Call", "as_seconds", "call_of", "command", "seconds_of", "shortened"]
+    assert calls.__all__ == names
     assert inbound.__all__ == ["deliver_frames"]
     assert parts.__all__ == ["RowsToCome", "assemble"]
     assert progress.__all__ == ["take_with_progress"]
