@@ -25,6 +25,7 @@ from bert_serving.server.errors import StartupError
 from bert_serving.server.generation import vocabulary_of
 from bert_serving.server.heartbeats import BEAT
 from bert_serving.server.http.app import create_app
+from bert_serving.server.http.connections import protocol_within
 from bert_serving.server.http.probes import PROBE_SECONDS
 from bert_serving.server.http.readiness import Readiness
 from bert_serving.server.http.service import Service
@@ -162,6 +163,8 @@ class HttpFrontEnd:
         self._service = service
         config = uvicorn.Config(
             create_app(service),
+            http=protocol_within(self._http.timeout),
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,

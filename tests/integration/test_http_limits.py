@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Callable, Dict, Iterator, List
 
 import httpx
@@ -86,6 +86,18 @@ def statistic(server: BertServer) -> Dict[str, Any]:
     return found
 
 
+def drop_of(reader: socket.socket) -> int:
+    """Bytes that come until the connection is cut."""
+    size = 0
+    with suppress(ConnectionError):
+        while True:
+            chunk = reader.recv(1 << 20)
+            if not chunk:
+                break
+            size += len(chunk)
+    return size
+
+
 def test_more_than_may_be_served() -> None:
     """One request that doesn't get on with its body takes the only place."""
     body = json.dumps({"texts": ["hi"]}).encode("ascii")
@@ -109,6 +121,27 @@ def test_a_body_that_does_not_come() -> None:
     with running(*ECHO, *http_flags(), "-http_timeout", "1") as server, connected(server) as slow:
         slow.sendall(request(b'{"te', 100))
         assert slow.recv(100).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("begin", ["GET /", "GET / HTTP/1.1\r\nX: "])
+def test_a_head_that_is_too_long(begin: str) -> None:
+    """It is refused before its end."""
+    with running(*ECHO, *http_flags()) as server:
+        with connected(server) as talker:
+            talker.sendall(begin.encode("ascii") + b"a" * (64 << 10))
+            assert talker.recv(100).startswith(b"HTTP/1.1 431 ")
+            drop_of(talker)
+        assert post(server, {"texts": ["hi"]}).status_code == 200
+
+
+def test_heads_that_do_not_come() -> None:
+    """Connections without any end, too."""
+    with running(*ECHO, *http_flags(), "-http_timeout", "1") as server:
+        with connected(server) as slow, connected(server) as silent:
+            slow.sendall(b"POST /encode HTTP/1.1\r\nHost: localhost\r\n")
+            assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+            assert silent.recv(100) == b""
+        assert post(server, {"texts": ["hi"]}).status_code == 200
 
 
 def test_a_deadline_that_passes() -> None:
