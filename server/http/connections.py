@@ -1,18 +1,22 @@
 """A connection of HTTP: uvicorn's protocol, with the bounds that it lacks.
 
 uvicorn and its parser take heads of requests of any length and wait for them for ever, before the
-application, and with it any API key, is asked. Here both have a bound.
+application, and with it any API key, is asked. And they keep an answer until the client has taken
+it, however long that takes. Here both have a bound.
 """
 
 from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, Optional, Type
+from typing import Any, Awaitable, Callable, MutableMapping, Optional, Type
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["MAX_HEAD", "BoundedProtocol", "protocol_within"]
+__all__ = ["MAX_HEAD", "BoundedProtocol", "in_portions", "protocol_within", "until_taken"]
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
 
 #: Bytes of a request's head, and of all else that is neither head nor body, such as trailers.
 MAX_HEAD = 64 * 1024
@@ -20,10 +24,14 @@ MAX_HEAD = 64 * 1024
 PARSED_PORTION = 16 * 1024
 #: Requests of a connection that may wait for the answer to the one before.
 MAX_WAITING = 32
+#: Bytes of an answer's body that are written at a time.
+BODY_PORTION = 256 * 1024
+#: In a request's scope: what waits until the client has taken what was written.
+TAKEN = "bert_serving.taken"
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """``seconds``: for a head to come."""
+    """``seconds``: for a head to come, and for an answer to be taken."""
 
     seconds = 60.0
 
@@ -60,11 +68,21 @@ class BoundedProtocol(HttpToolsProtocol):
                 break
         self._watch()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_taken()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._look_whether_taken()
+
     # --------------------------------------------------------------------- the parser's calls
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._is_between = True, False
+        scope: Any = self.scope
+        scope["extensions"] = {TAKEN: {"wait": self.flow.drain}}
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -84,6 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._look_whether_taken()
         self._watch()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -96,6 +115,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._expect_taken()
 
     # ------------------------------------------------------------------------------- our own
+
+    def abandon(self) -> None:
+        """Cut the connection if it only waits for the client to take what was written."""
+        if self.flow.write_paused or not self._is_serving():
+            self.transport.abort()
 
     def _is_serving(self) -> bool:
         """Whether a request is with the application, or waits for the one before."""
@@ -139,6 +163,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._taking is None and not self._is_lost:
             self._taking = self.loop.call_later(self.seconds, self._not_taken)
 
+    def _look_whether_taken(self) -> None:
+        """The time is that of the whole answer, or who takes a little now and then had any."""
+        if not (self.flow.write_paused or self._is_serving() or self.transport.is_closing()):
+            self._stop_taking_timer()
+
     def _stop_taking_timer(self) -> None:
         if self._taking is not None:
             self._taking.cancel()
@@ -150,5 +179,36 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def protocol_within(seconds: float) -> Type[BoundedProtocol]:
-    """The protocol with this much time for a head to come."""
+    """The protocol with this much time for a head to come, and for an answer to be taken."""
     return type("BoundedProtocol", (BoundedProtocol,), {"seconds": seconds})
+
+
+def in_portions(send: Send) -> Send:
+    """``send`` with bodies in portions, each after the client has taken most of those before.
+
+    Of a body at once the whole would be in the transport's memory; and below TLS, that of asyncio
+    as well as uvloop's, nobody would be told that it isn't taken.
+    """
+
+    async def send_portions(message: Message) -> None:
+        body = message.get("body", b"")
+        if len(body) <= BODY_PORTION:
+            await send(message)
+            return
+        last = (len(body) - 1) // BODY_PORTION * BODY_PORTION
+        for start in range(0, last, BODY_PORTION):
+            portion = body[start : start + BODY_PORTION]
+            await send(dict(message, body=portion, more_body=True))
+        await send(dict(message, body=body[last:]))
+
+    return send_portions
+
+
+async def until_taken(scope: MutableMapping[str, Any]) -> None:
+    """Wait until the client has taken most of what was written, or its connection has ended.
+
+    Other servers' scopes, and tests', don't tell.
+    """
+    taken = (scope.get("extensions") or {}).get(TAKEN)
+    if taken is not None:
+        await taken["wait"]()

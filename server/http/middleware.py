@@ -7,6 +7,7 @@ import time
 from typing import Any, Awaitable, Callable, FrozenSet, MutableMapping
 
 from bert_serving.server.http.answers import answer_json
+from bert_serving.server.http.connections import in_portions, until_taken
 from bert_serving.server.http.errors import RETRY_AFTER, Problem, dialect_of
 from bert_serving.server.http.metrics import HttpMetrics
 
@@ -71,7 +72,10 @@ async def tell(problem: Problem, scope: Scope, receive: Receive, send: Send) -> 
 
 
 class Limited:
-    """Answers 503 at once while as many requests are served as may be."""
+    """Answers 503 at once while as many requests are served as may be.
+
+    One is served until its answer was taken, for that takes memory as long.
+    """
 
     def __init__(self, app: App, most: int) -> None:
         self._app = app
@@ -93,6 +97,7 @@ class Limited:
             return
         self._served += 1
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, in_portions(send))
+            await until_taken(scope)
         finally:
             self._served -= 1

@@ -25,7 +25,7 @@ from bert_serving.server.errors import StartupError
 from bert_serving.server.generation import vocabulary_of
 from bert_serving.server.heartbeats import BEAT
 from bert_serving.server.http.app import create_app
-from bert_serving.server.http.connections import protocol_within
+from bert_serving.server.http.connections import BoundedProtocol, protocol_within
 from bert_serving.server.http.probes import PROBE_SECONDS
 from bert_serving.server.http.readiness import Readiness
 from bert_serving.server.http.service import Service
@@ -124,6 +124,7 @@ class HttpFrontEnd:
                 self._readiness.stop()
             if self._server is not None:
                 self._server.should_exit = True
+                asyncio.get_event_loop().call_later(self._spec.drain_timeout, self._server.abandon)
         elif name in ("pause", "resume") and self._readiness is not None:
             self._readiness.pause(name == "pause")
         elif name == "reload":
@@ -204,6 +205,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: Optional[List[socket.socket]] = None) -> None:
         await super().startup(sockets=sockets)
         self._on_started()
+
+    def abandon(self) -> None:
+        """Cut the connections of clients that don't take their answers."""
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, BoundedProtocol)
+            connection.abandon()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import httpx
 import psutil
 import pytest
-from support import PATIENCE, client_of, free_ports, http_flags, running, url_of
+from support import PATIENCE, client_of, free_ports, http_flags, running, started, url_of
 
 from bert_serving.server import BertServer, StartupError
 
@@ -144,6 +144,23 @@ def test_heads_that_do_not_come() -> None:
         assert post(server, {"texts": ["hi"]}).status_code == 200
 
 
+#: Its answer is far more than the system takes for a client that doesn't read.
+MANY = json.dumps({"texts": ["text %d" % number for number in range(4096)]}).encode("ascii")
+
+
+def test_an_answer_that_is_not_taken() -> None:
+    """It holds the only place for its time, and is dropped."""
+    flags = ["-http_max_connect", "1", "-http_timeout", "5"]
+    with running(*ECHO, *http_flags(), *flags) as server, connected(server) as reader:
+        reader.sendall(request(MANY, len(MANY)))
+        wait_for(lambda: post(server, {"texts": ["hi"]}).status_code == 503, "it to be served")
+        head = reader.recv(15)
+        assert head == b"HTTP/1.1 200 OK"
+        assert post(server, {"texts": ["hi"]}).status_code == 503
+        wait_for(lambda: post(server, {"texts": ["hi"]}).status_code == 200, "the place")
+        assert drop_of(reader) < 10_000_000
+
+
 def test_a_deadline_that_passes() -> None:
     """A row a batch takes far longer than the only second that there is."""
     flags = ["-http_timeout", "1", "-http_max_rows", "1000000", "-max_batch_size", "1"]
@@ -253,3 +270,17 @@ def test_idle_connections_do_not_hold_it_up() -> None:
         began = time.monotonic()
         server.close()
         assert time.monotonic() - began < PATIENCE
+
+
+def test_answers_that_are_not_taken_do_not_hold_it_up() -> None:
+    """They are dropped at the end of the time for what is under way: it isn't waited in vain."""
+    flags = [*http_flags(), "-http_timeout", "600", "-drain_timeout", "1"]
+    address = ("127.0.0.1", int(flags[1]))
+    with started(*ECHO, *flags) as service, socket.create_connection(address, PATIENCE) as reader:
+        reader.sendall(request(MANY, len(MANY)))
+        assert reader.recv(15) == b"HTTP/1.1 200 OK"
+        service.process.terminate()
+        said = service.finish()
+    assert "stopping" in said
+    assert "some HTTP requests were not answered" not in said
+    assert "Traceback" not in said

@@ -9,7 +9,7 @@ import uvicorn
 from support import PATIENCE
 from uvicorn.server import ServerState
 
-from bert_serving.server.http.connections import BoundedProtocol, protocol_within
+from bert_serving.server.http.connections import BoundedProtocol, protocol_within, until_taken
 
 __all__ = ["GET", "LONG", "SHORT", "Connected", "play"]
 
@@ -67,6 +67,7 @@ class Application:
         self.gate = asyncio.Event()
         self.gate.set()
         self.scopes: List[Dict[str, Any]] = []
+        self.is_taken = False
 
     async def __call__(self, scope: Dict[str, Any], receive: Any, send: Any) -> None:
         self.scopes.append(scope)
@@ -82,6 +83,8 @@ class Application:
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        await until_taken(scope)
+        self.is_taken = True
 
 
 class Connected:
