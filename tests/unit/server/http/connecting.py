@@ -123,6 +123,14 @@ class Connected:
     async def end(self) -> None:
         await asyncio.wait_for(self.transport.ended.wait(), PATIENCE)
 
+    async def pass_time(self, seconds: float) -> None:
+        """Put the loop's clock forward, and let what is due then happen."""
+        loop: Any = asyncio.get_event_loop()
+        before = loop.time
+        loop.time = lambda: before() + seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
+
     async def until(self, condition: Callable[[], Any]) -> None:
         async def wait() -> None:
             while not condition():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from unit.server.http.connecting import GET, SHORT, Connected, play
 
@@ -123,7 +121,7 @@ def test_the_head_behind_a_request_does_not_come() -> None:
     async def test(there: Connected) -> None:
         there.app.gate.clear()
         there.feed(GET + GET[:10])
-        await asyncio.sleep(2 * SHORT)
+        await there.pass_time(2 * SHORT)
         assert there.written == b""
         there.app.gate.set()
         await there.end()
@@ -162,12 +160,12 @@ def test_what_is_served_has_its_own_time() -> None:
     async def test(there: Connected) -> None:
         there.app.gate.clear()
         there.feed(CHUNKED)
-        await asyncio.sleep(2 * SHORT)
+        await there.pass_time(2 * SHORT)
         there.feed(b"1\r\na\r\n0\r\n\r\n")
-        await asyncio.sleep(2 * SHORT)
+        await there.pass_time(2 * SHORT)
         there.app.gate.set()
         await there.until(lambda: b"1 bytes" in there.written)
-        await asyncio.sleep(2 * SHORT)
+        await there.pass_time(2 * SHORT)
         assert not there.transport.is_closing()
 
     play(test, seconds=SHORT)
