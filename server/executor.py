@@ -72,7 +72,8 @@ class Executor:
                 continue
             accepted = self._open.pop(action.handle)
             if isinstance(action, work.Failed):
-                self._answers.fail(action.handle, accepted.request, action.kind, action.message)
+                error = action.kind, action.message, action.retry_after
+                self._answers.fail(action.handle, accepted.request, *error)
             elif isinstance(action, work.Completed):
                 self._open.note_completed(accepted, time.monotonic())
             elif isinstance(action, work.Forgotten):

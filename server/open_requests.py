@@ -151,12 +151,8 @@ class OpenRequests:
         """Why there is no place: the narrowest bound that keeps the request out."""
         for number, more in enumerate(size):
             lack = self._lack(request, number, more)
-            if lack is not None and lack.is_for_ever:
-                return Refusal(ErrorKind.BAD_REQUEST, lack.message)
             if lack is not None:
-                seconds = (lack.rows + size.rows) / rate
-                seconds = round(min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT), 3)
-                return Refusal(ErrorKind.OVERLOADED, lack.message, seconds)
+                return _refusal_for(lack, size.rows, rate)
         raise AssertionError("it isn't above any bound")
 
     def _lack(
@@ -197,25 +193,25 @@ class OpenRequests:
         self._by_name[accepted.request.name] = accepted.handle
         self._count(accepted.request, *size)
 
-    def grow(self, handle: int, reply: int) -> None:
+    def grow(self, handle: int, reply: int, rows_per_second: float) -> None:
         """The reply of an open request takes ``reply`` at least, perhaps more than it was taken
-        for. Raise Refusal, without a hint, if there is no place for that: it has to end then.
+        for. Raise Refusal if there is no place for that: it has to end then.
         """
         accepted, size = self._by_handle[handle]
         if reply <= size.reply:
             return
         lack = self._lack(accepted.request, REPLY, reply, size.reply)
         if lack is not None:
-            kind = ErrorKind.BAD_REQUEST if lack.is_for_ever else ErrorKind.OVERLOADED
-            raise Refusal(kind, lack.message)
+            # Its own rows are among those that wait.
+            raise _refusal_for(lack, 0, max(rows_per_second, 1.0))
         self._by_handle[handle] = accepted, size._replace(reply=reply)
         self._count(accepted.request, 0, 0, reply - size.reply)
 
-    def settle(self, handle: int, memory: int, reply: int) -> None:
+    def settle(self, handle: int, memory: int, reply: int, rows_per_second: float) -> None:
         """It is known what an open request takes. That may be more memory than it was taken for;
         then others have to wait. Raise Refusal as :meth:`grow` does.
         """
-        self.grow(handle, reply)
+        self.grow(handle, reply, rows_per_second)
         accepted, size = self._by_handle[handle]
         self._by_handle[handle] = accepted, Size(size.rows, memory, reply)
         self._count(accepted.request, 0, memory - size.memory, reply - size.reply)
@@ -264,6 +260,14 @@ class OpenRequests:
         self._statistics.count_rows_done(accepted.rows, now)
         self._statistics.count_stage("compute", now - accepted.sent_at)
         self._statistics.count_stage("total", now - accepted.accepted_at)
+
+
+def _refusal_for(lack: _Lack, rows: int, rate: float) -> Refusal:
+    """For a request of so many rows beside those that wait."""
+    if lack.is_for_ever:
+        return Refusal(ErrorKind.BAD_REQUEST, lack.message)
+    seconds = min(max((lack.rows + rows) / rate, SHORTEST_WAIT), LONGEST_WAIT)
+    return Refusal(ErrorKind.OVERLOADED, lack.message, round(seconds, 3))
 
 
 def _overload(reason: str, rows: int) -> _Lack:

@@ -118,7 +118,8 @@ class Reception:
         if not accepted.is_complete:
             if _depends_on_tokens(accepted):
                 reply = self._reply_bytes(accepted, spec, accepted.longest)
-                self._requests.grow(accepted.handle, reply)
+                rate = self._statistics.rows_per_second(now)
+                self._requests.grow(accepted.handle, reply, rate)
             return None
         self._statistics.count_stage("tokenize", now - accepted.accepted_at)
         lengths = (spec.max_batch_size, spec.tokenizer.max_length, spec.fixed_length)
@@ -129,7 +130,8 @@ class Reception:
         length = registered.padded_length if is_padded else accepted.longest
         reply = self._reply_bytes(accepted, spec, length)
         memory = tokenized_bytes(accepted.rows, accepted.num_tokens)
-        self._requests.settle(accepted.handle, memory, reply)
+        rate = self._statistics.rows_per_second(now)
+        self._requests.settle(accepted.handle, memory, reply, rate)
         return registered
 
     def deadline_of(self, accepted: Accepted) -> Optional[float]:

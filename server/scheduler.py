@@ -169,7 +169,7 @@ class Scheduler:
         return []
 
     def _reject(self, event: Rejected, now: float) -> List[Action]:
-        return self._fail(event.handle, event.kind, event.message)
+        return self._fail(event.handle, event.kind, event.message, event.retry_after)
 
     def _end(self, handle: int) -> None:
         self._requests.end(handle)
@@ -177,11 +177,13 @@ class Scheduler:
         if self._retries:
             self._retries.drop(handle)
 
-    def _fail(self, handle: int, kind: str, message: str) -> List[Action]:
+    def _fail(
+        self, handle: int, kind: str, message: str, retry_after: Optional[float] = None
+    ) -> List[Action]:
         if handle not in self._requests:
             return []
         self._end(handle)
-        return [Failed(handle, kind, message)]
+        return [Failed(handle, kind, message, retry_after)]
 
     def _forget(self, event: ClientGone, now: float) -> List[Action]:
         handles = self._requests.of(event.client)

@@ -256,7 +256,8 @@ class Ventilator:
         try:
             registered = self._reception.settle(accepted, generation.spec, time.monotonic())
         except Refusal as error:
-            self._executor.schedule(work.Rejected(chunk.handle, error.kind, str(error)))
+            refusal = error.kind, str(error), error.retry_after
+            self._executor.schedule(work.Rejected(chunk.handle, *refusal))
             return
         generation.intake.submit_next(accepted)
         if registered is not None:

@@ -64,6 +64,7 @@ class Rejected:
     handle: int
     kind: str
     message: str
+    retry_after: Optional[float] = None  # seconds
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ class Failed:
     handle: int
     kind: str
     message: str
+    retry_after: Optional[float] = None  # seconds
 
 
 @dataclass(frozen=True)

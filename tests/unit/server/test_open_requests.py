@@ -179,7 +179,7 @@ def test_a_client_that_has_nothing_open_takes_no_memory() -> None:
 def test_a_request_may_turn_out_smaller_or_larger() -> None:
     requests = make(memory=100, reply=100)
     add(requests, 1, Size(1, 20, 90))
-    requests.settle(1, 200, 30)
+    requests.settle(1, 200, 30, 1.0)
     assert requests.taken == requests.taken_by(ME) == Size(1, 200, 30)
     assert refused(requests, Size(1, 1, 1)).kind == ErrorKind.OVERLOADED
     requests.pop(1)
@@ -190,27 +190,28 @@ def test_a_reply_grows_where_there_is_place() -> None:
     requests = make(memory=100, reply=100, share=0.5)
     add(requests, 1, Size(1, 20, 10))
     add(requests, 2, Size(1, 20, 70), YOU)
-    requests.grow(1, 30)
+    requests.grow(1, 30, 1.0)
     assert requests.taken_by(ME) == Size(1, 20, 30)
-    requests.grow(1, 20)
+    requests.grow(1, 20, 1.0)
     assert requests.taken_by(ME) == Size(1, 20, 30), "that was known before"
     with pytest.raises(Refusal, match="the server is overloaded: 70 of at most 100") as caught:
-        requests.grow(1, 31)
+        requests.grow(1, 31, 1.0)
     assert caught.value.kind == ErrorKind.OVERLOADED
+    assert caught.value.retry_after == 2.0, "two rows wait, and one a second is computed"
     assert requests.taken_by(ME) == Size(1, 20, 30)
     with pytest.raises(Refusal, match=r"has 51 bytes .* takes 50 of one client") as caught:
-        requests.settle(1, 20, 51)
+        requests.settle(1, 20, 51, 1.0)
     assert caught.value.kind == ErrorKind.BAD_REQUEST
     assert caught.value.retry_after is None
     requests.pop(2)
     # Memory for texts that is above the bound doesn't keep the reply out.
-    requests.settle(1, 200, 50)
+    requests.settle(1, 200, 50, 1.0)
     assert requests.taken == Size(1, 200, 50)
     add(requests, 3, Size(1, 0, 0), user="ann")
     with pytest.raises(Refusal, match="takes 25 of one user") as caught:
-        requests.grow(3, 26)
+        requests.grow(3, 26, 1.0)
     with pytest.raises(Refusal, match="this client's own requests have 50 of at most 50"):
-        requests.grow(3, 25)
+        requests.grow(3, 25, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -298,10 +299,10 @@ class Books(RuleBasedStateMachine):
         handle = data.draw(st.sampled_from(sorted(self.inside)))
         client, user, size = self.inside[handle]
         if not self.reply_fits(handle, max(reply, size.reply)):
-            self.end_refused(handle, lambda: self.requests.grow(handle, reply))
+            self.end_refused(handle, lambda: self.requests.grow(handle, reply, 1.0))
             return
         self.inside[handle] = client, user, size._replace(reply=max(reply, size.reply))
-        self.requests.grow(handle, reply)
+        self.requests.grow(handle, reply, 1.0)
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data(), memory=st.integers(0, 1500), reply=st.integers(0, 300))
@@ -309,11 +310,11 @@ class Books(RuleBasedStateMachine):
         handle = data.draw(st.sampled_from(sorted(self.inside)))
         client, user, size = self.inside[handle]
         if not self.reply_fits(handle, reply):
-            self.end_refused(handle, lambda: self.requests.settle(handle, memory, reply))
+            self.end_refused(handle, lambda: self.requests.settle(handle, memory, reply, 1.0))
             return
         self.grown += max(0, memory - size.memory)
         self.inside[handle] = client, user, Size(size.rows, memory, reply)
-        self.requests.settle(handle, memory, reply)
+        self.requests.settle(handle, memory, reply, 1.0)
 
     def end_refused(self, handle: int, change: Callable[[], None]) -> None:
         user = self.inside[handle][1]

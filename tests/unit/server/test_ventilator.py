@@ -393,6 +393,16 @@ def test_texts_without_pooling_count_for_the_tokens_that_they_have(
             assert status["num_open_request"] == 1
             assert status["num_waiting_row"] == rows, "nothing of it is to be computed"
             assert status["num_open_reply_byte"] == rows * 3 * 768 * 4
+            # There would be place for a token of each text, and later for all.
+            bench.request([text] * rows, 3, b"you")
+            assert isinstance(bench.for_sink(), Announced)
+            assert isinstance(bench.for_sink(), Registered)
+            bench.request([text] * 100, 4, b"somebody")
+            assert isinstance(bench.for_sink(), Announced)
+            failed = failure(bench.for_sink())
+            assert failed.kind == "overloaded"
+            assert failed.retry_after is not None
+            assert failed.retry_after > 0
     finally:
         bench.ventilator.close()
 
